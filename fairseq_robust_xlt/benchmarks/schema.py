@@ -1,0 +1,98 @@
+"""The shape of a benchmark table, as a JSON schema; every `description` completes the sentence "expected ..."."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# The text fields of a row, by kind of benchmark.
+TEXT_FIELDS = {"sentence": ("text",), "pair": ("first", "second")}
+SPLITS = ("train", "dev", "test")
+
+_QUOTES = "in quotes where YAML would read a number or true/false"
+_LANGUAGE = {
+    "type": "string",
+    "pattern": r"^[A-Za-z][A-Za-z0-9_]*$",
+    "description": f"a language code of letters, digits and _ (no '-'), {_QUOTES}",
+}
+_LABEL = {"type": "string", "pattern": r"^[^\t\r\n]+$", "description": f"a label: text without tabs, {_QUOTES}"}
+
+_LAYOUT: dict[str, Any] = {
+    "type": "object",
+    "description": "a layout with the keys name, header, columns, files",
+    "required": ["name", "header", "columns", "files"],
+    "additionalProperties": False,
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "description": "a name for the layout"},
+        "header": {"type": "boolean", "description": "true or false: whether the first line names the columns"},
+        "columns": {
+            "type": "object",
+            "description": "which column holds which field",
+            "additionalProperties": {
+                "type": ["string", "integer"],
+                "minimum": 0,
+                "minLength": 1,
+                "description": "a column's name in the header, or its number counted from 0",
+            },
+        },
+        "files": {
+            "type": "object",
+            "description": "a file pattern for at least one of train, dev, test",
+            "minProperties": 1,
+            "additionalProperties": False,
+            "properties": {
+                split: {
+                    "type": "string",
+                    "pattern": r"^(?:[^{}]|\{lang\})+$",
+                    "description": "a file pattern relative to the data folder, with no placeholder other than {lang}",
+                }
+                for split in SPLITS
+            },
+        },
+        "label_names": {
+            "type": "object",
+            "description": "a mapping from the files' spelling of a label to a label of this table",
+            "propertyNames": _LABEL,
+            "additionalProperties": _LABEL,
+        },
+        "codes": {
+            "type": "object",
+            "description": "a mapping from this table's language codes to those in the file names",
+            "propertyNames": _LANGUAGE,
+            "additionalProperties": {"type": "string", "minLength": 1, "description": f"a code, {_QUOTES}"},
+        },
+    },
+}
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "a mapping with the keys name, version, kind, source, languages, labels, layouts",
+    "required": ["name", "version", "kind", "source", "languages", "labels", "layouts"],
+    "additionalProperties": False,
+    "properties": {
+        "name": {
+            "type": "string",
+            "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+            "description": "a name of letters, digits, '_', '-' and '.'",
+        },
+        "version": {"type": ["string", "integer"], "minLength": 1, "description": "a whole number, or text in quotes"},
+        "kind": {"enum": sorted(TEXT_FIELDS), "description": f"one of {', '.join(sorted(TEXT_FIELDS))}"},
+        "source": _LANGUAGE,
+        "languages": {
+            "type": "array",
+            "minItems": 1,
+            "uniqueItems": True,
+            "items": _LANGUAGE,
+            "description": "a list of different language codes",
+        },
+        "labels": {
+            "type": "array",
+            "minItems": 2,
+            "uniqueItems": True,
+            "items": _LABEL,
+            "description": "a list of at least two different labels, in the order of the class index",
+        },
+        "layouts": {"type": "array", "minItems": 1, "items": _LAYOUT, "description": "a list of at least one layout"},
+        "licence": {"type": "string", "description": "text"},
+        "citation": {"type": "string", "description": "text"},
+    },
+}

@@ -1,0 +1,192 @@
+"""Benchmark tables: load one by name or from a file, and check it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from fairseq_robust_xlt import errors
+from fairseq_robust_xlt.benchmarks.schema import SCHEMA, TEXT_FIELDS
+from fairseq_robust_xlt.errors import UserError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which a benchmark's files are laid out; tab-separated UTF-8 text.
+
+    `columns` maps the fields (`text`, or `first` and `second`; `label`; optionally `id`) to a header name or a
+    zero-based column number, `files` maps a split to a file pattern, `label_names` the files' spelling of a label to
+    the table's, and `codes` the table's language codes to those in the file names (the same where none is given).
+    """
+
+    name: str
+    header: bool
+    columns: Mapping[str, str | int]
+    files: Mapping[str, str]
+    label_names: Mapping[str, str]
+    codes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark as data: what `fairseq_robust_xlt.text` needs to read its published files.
+
+    `kind` is "sentence" or "pair"; `source` is the language of the training data; the order of `labels` is the class
+    index; `layouts` are tried in order; `sha256` is that of the content, whatever its comments and line breaks; `text`
+    is the YAML source, to be stored beside checkpoints.
+    """
+
+    name: str
+    version: str
+    kind: str
+    source: str
+    languages: tuple[str, ...]
+    labels: tuple[str, ...]
+    layouts: tuple[Layout, ...]
+    licence: str
+    citation: str
+    sha256: str
+    text: str
+
+    def files(self, split: str, language: str) -> list[tuple[Layout, str]]:
+        """Every layout with the file, relative to the data folder, where it would hold this split and language.
+
+        A pattern without {lang} stands for the source language alone.
+        """
+        return [
+            (layout, pattern.replace("{lang}", layout.codes.get(language, language)))
+            for layout in self.layouts
+            if (pattern := layout.files.get(split)) and ("{lang}" in pattern or language == self.source)
+        ]
+
+
+def known() -> list[str]:
+    """The names of the benchmarks that come with the package."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.yaml"))
+
+
+def load(name_or_path: str | os.PathLike[str]) -> Benchmark:
+    """The benchmark of that name, or the one in that file (ends in .yaml or .yml, or contains a path separator).
+
+    Raises `UserError` for an unknown name, a missing or unreadable file, and a table that is not valid, with the file
+    and the key.
+    """
+    given = os.fspath(name_or_path)
+    if given.endswith((".yaml", ".yml")) or os.sep in given or "/" in given:
+        path = Path(given)
+    elif given in known():
+        path = Path(__file__).with_name(f"{given}.yaml")
+    else:
+        raise errors.unknown("benchmark", given, known(), "--benchmark")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise UserError(f"--benchmark: cannot read the benchmark table {path}: {reason}") from error
+    return _parse(text, str(path))
+
+
+def _parse(text: str, where: str) -> Benchmark:
+    try:
+        content = yaml.load(text, _StrictLoader)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{where}{line}: not valid YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: not valid YAML: {error}") from error
+    _check_shape(content, where)
+    _check_references(content, where)
+    layouts = tuple(Layout(**{"label_names": {}, "codes": {}, **layout}) for layout in content["layouts"])
+    canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return Benchmark(
+        name=content["name"],
+        version=str(content["version"]),
+        kind=content["kind"],
+        source=content["source"],
+        languages=tuple(content["languages"]),
+        labels=tuple(content["labels"]),
+        layouts=layouts,
+        licence=content.get("licence", ""),
+        citation=content.get("citation", ""),
+        sha256=hashlib.sha256(canonical.encode()).hexdigest(),
+        text=text,
+    )
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's safe loader, except that a repeated key is an error: YAML itself silently keeps the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                )
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _check_shape(content: Any, where: str) -> None:
+    # JSON schema counts 1.0 as an integer; a column 1.0 is none, and a version 1.10 would silently become 1.1.
+    draft = jsonschema.Draft202012Validator
+    types = draft.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    validator = jsonschema.validators.extend(draft, type_checker=types)(SCHEMA)
+    error = jsonschema.exceptions.best_match(validator.iter_errors(content))
+    if error is None:
+        return
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
+    at = f"{where}: {key}" if key else where
+    if error.validator == "additionalProperties":
+        allowed = error.schema["properties"]
+        raise errors.unknown("key", str(next(k for k in error.instance if k not in allowed)), allowed, at)
+    if error.validator == "required":
+        missing = next(k for k in error.schema["required"] if k not in error.instance)
+        raise UserError(f"{at}: the key {missing!r} is missing")
+    raise UserError(f"{at}: given {error.instance!r}, expected {error.schema['description']}")
+
+
+def _check_references(content: dict[str, Any], where: str) -> None:
+    """What a schema cannot say: names that must exist elsewhere in the table, and what follows from the kind."""
+    languages, labels = content["languages"], content["labels"]
+    if content["source"] not in languages:
+        raise errors.unknown("language", content["source"], languages, f"{where}: source")
+    for number, layout in enumerate(content["layouts"]):
+        at = f"{where}: layouts[{number}]"
+        _check_columns(layout, content["kind"], at)
+        for label in layout.get("label_names", {}).values():
+            if label not in labels:
+                raise errors.unknown("label", label, labels, f"{at}.label_names")
+        for code in layout.get("codes", {}):
+            if code not in languages:
+                raise errors.unknown("language", code, languages, f"{at}.codes")
+        for split, pattern in layout["files"].items():
+            # A training file is usually the source language's alone, and may be called train.tsv.
+            if split != "train" and len(languages) > 1 and "{lang}" not in pattern:
+                raise UserError(
+                    f"{at}.files.{split}: {pattern!r} has no {{lang}}, so {len(languages)} languages would share one "
+                    f"file; give a pattern such as {split}-{{lang}}.tsv"
+                )
+
+
+def _check_columns(layout: dict[str, Any], kind: str, at: str) -> None:
+    columns, needed = layout["columns"], (*TEXT_FIELDS[kind], "label")
+    for field in needed:
+        if field not in columns:
+            raise UserError(f"{at}.columns: the field {field!r} is missing; kind {kind!r} needs {', '.join(needed)}")
+    for field, column in columns.items():
+        if field not in needed and field != "id":
+            raise errors.unknown("field", str(field), [*needed, "id"], f"{at}.columns")
+        if isinstance(column, str) and not layout["header"]:
+            raise UserError(f"{at}.columns.{field}: given {column!r}, expected a column number, as header is false")
+    if len(set(columns.values())) < len(columns):
+        raise UserError(f"{at}.columns: two fields name the same column: {columns}")

@@ -1,0 +1,178 @@
+"""The criterion `robust_classification`: cross-entropy on clean and perturbed word embeddings."""
+
+import logging
+import math
+from dataclasses import dataclass, field
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.dataclass import FairseqDataclass
+from fairseq.logging import metrics
+
+from fairseq_robust_xlt import recipes
+from fairseq_robust_xlt.criterions.passes import Passes
+from fairseq_robust_xlt.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+# No postponed annotations in this module: fairseq reads the types of the fields.
+@dataclass
+class RobustClassificationConfig(FairseqDataclass):
+    method: str = field(
+        default="standard",
+        metadata={"help": "robust-training method: a recipe's name (standard, rs-rp, rs-da, adv, fgm), or a file"},
+    )
+    radius: Optional[float] = field(
+        default=None, metadata={"help": "radius of the ball of perturbations; default: from the recipe"}
+    )
+    radius_unit: Optional[str] = field(
+        default=None,
+        metadata={"help": "relative (to the mean l2 norm of the encoder's word embeddings, per token) or absolute"},
+    )
+    perturb_norm: Optional[str] = field(default=None, metadata={"help": "norm of the ball: l2 or linf"})
+    perturb_scope: Optional[str] = field(
+        default=None, metadata={"help": "what the ball bounds: each token, or the whole sequence"}
+    )
+    perturb_draw: Optional[str] = field(
+        default=None, metadata={"help": "law of random perturbations and starts: gaussian, uniform or sphere"}
+    )
+    perturb_steps: Optional[int] = field(default=None, metadata={"help": "steps of the gradient ascent"})
+    perturb_step_size: Optional[float] = field(
+        default=None, metadata={"help": "size of an ascent step, as a fraction of the radius"}
+    )
+    clean_weight: Optional[float] = field(default=None, metadata={"help": "weight of the loss on the clean input"})
+    perturbed_weight: Optional[float] = field(
+        default=None, metadata={"help": "weight of the loss on the perturbed input"}
+    )
+    classification_head_name: str = field(
+        default="sentence_classification_head", metadata={"help": "name of the classification head"}
+    )
+    # fairseq's own task sentence_prediction reads this field of its criterion.
+    regression_target: bool = field(default=False, metadata={"help": "not supported: classification only"})
+
+
+OVERRIDES = (
+    "radius",
+    "radius_unit",
+    "perturb_norm",
+    "perturb_scope",
+    "perturb_draw",
+    "perturb_steps",
+    "perturb_step_size",
+    "clean_weight",
+    "perturbed_weight",
+)
+
+
+@register_criterion("robust_classification", dataclass=RobustClassificationConfig)
+class RobustClassificationCriterion(FairseqCriterion):
+    """Minimises `clean_weight * CE(x) + perturbed_weight * CE(x + delta)`, x the word embeddings (see `recipes`).
+
+    In training delta follows the recipe; in evaluation this is the plain classifier whatever the method. Works with
+    the tasks of this package and with fairseq's `sentence_prediction`.
+    Raises `UserError` for an unknown method or setting, and for text noise that the task cannot make.
+    """
+
+    def __init__(self, cfg: RobustClassificationConfig, task):
+        super().__init__(task)
+        if cfg.regression_target:
+            raise UserError("--regression-target: robust_classification is for classification only")
+        self.classification_head_name = cfg.classification_head_name
+        self.recipe = recipes.resolve(cfg.method, {name: getattr(cfg, name) for name in OVERRIDES})
+        if self.recipe.noise and not getattr(task, "makes_noise", False):
+            raise UserError(
+                f"--method {cfg.method}: needs noise in the text ({self.recipe.noise}), which only the tasks of "
+                "fairseq_robust_xlt make from raw files; fairseq's sentence_prediction reads binarised data"
+            )
+        self.languages = tuple(task.benchmark.languages) if hasattr(task, "benchmark") else ()
+        #: Set by our tasks before each step; fairseq's own tasks leave it None (see `Passes.keys`).
+        self.seed_and_update: Optional[tuple] = None
+        logger.info("method %s: %s", cfg.method, self.recipe.settings())
+
+    def logits(self, model, sample):
+        """Class scores [batch, classes] of a collated batch."""
+        logits, _ = model(
+            **sample["net_input"], features_only=True, classification_head_name=self.classification_head_name
+        )
+        return logits
+
+    def forward(self, model, sample, reduce=True):
+        """Returns the summed loss, the number of examples (which divides the gradient), and what is logged."""
+        if not self.training:
+            return self.evaluate(self.logits(model, sample), sample)
+        targets = sample["target"].view(-1)
+        passes = Passes(self.recipe, model, sample, lambda: self.logits(model, sample), self.seed_and_update).run()
+        loss = passes.loss.sum()
+        log = self._log(loss, targets, sample)
+        if passes.clean_logits is not None:
+            log["ncorrect"] = correct(passes.clean_logits, targets)
+        if passes.perturbed_logits is not None:
+            log["perturbed_ncorrect"] = correct(passes.perturbed_logits, targets)
+            log["perturb_norm_sum"] = passes.norm_sum
+            log["perturb_norm_count"] = passes.norm_count
+            log["non_finite"] = passes.non_finite
+        return loss, targets.numel(), log
+
+    def evaluate(self, logits, sample):
+        """Loss, number of examples and log of the plain classifier, from its class scores [batch, classes]."""
+        targets = sample["target"].view(-1)
+        loss = F.cross_entropy(logits.float(), targets, reduction="sum")
+        log = self._log(loss, targets, sample)
+        predicted = logits.argmax(dim=-1)
+        hits = predicted.eq(targets)
+        log["ncorrect"] = hits.sum()
+        for label, count in enumerate(torch.bincount(predicted, minlength=logits.size(-1))):
+            log[f"predicted/{label}"] = count
+        if "language" in sample:
+            n = torch.bincount(sample["language"], minlength=len(self.languages))
+            right = torch.bincount(sample["language"][hits], minlength=len(self.languages))
+            for index, language in enumerate(self.languages):
+                log[f"n/{language}"] = n[index]
+                log[f"correct/{language}"] = right[index]
+        return loss, targets.numel(), log
+
+    @staticmethod
+    def _log(loss, targets, sample):
+        return {
+            "loss": loss.detach(),
+            "ntokens": sample["ntokens"],
+            "nsentences": targets.numel(),
+            "sample_size": targets.numel(),
+        }
+
+    @classmethod
+    def reduce_metrics(cls, logging_outputs) -> None:
+        """Aggregate over batches and processes: accuracies in percent with four digits (fairseq rounds to one)."""
+        keys = sorted({key for log in logging_outputs for key in log})
+        sums = {key: float(sum(log.get(key, 0) for log in logging_outputs)) for key in keys}
+        size = sums["sample_size"]
+        if not size:
+            return
+        # In bits, as fairseq logs every loss.
+        metrics.log_scalar("loss", sums["loss"] / size / math.log(2), size, round=4)
+        for key, name in (("ncorrect", "accuracy"), ("perturbed_ncorrect", "perturbed_accuracy")):
+            if key in sums:
+                metrics.log_scalar(name, 100 * sums[key] / size, size, round=4)
+        if sums.get("perturb_norm_count"):
+            count = sums["perturb_norm_count"]
+            metrics.log_scalar("perturb_norm", sums["perturb_norm_sum"] / count, count, round=5)
+            metrics.log_scalar_sum("non_finite", sums["non_finite"])
+        predicted = [value for key, value in sums.items() if key.startswith("predicted/")]
+        if predicted:
+            metrics.log_scalar("most_predicted", 100 * max(predicted) / size, size, round=1)
+        seen = [key[2:] for key in keys if key.startswith("n/") and sums[key]]
+        if len(seen) > 1:
+            for language in seen:
+                n = sums[f"n/{language}"]
+                metrics.log_scalar(f"accuracy_{language}", 100 * sums[f"correct/{language}"] / n, n, round=4)
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        return True
+
+
+def correct(logits, targets):
+    return logits.detach().argmax(dim=-1).eq(targets).sum()

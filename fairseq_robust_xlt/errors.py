@@ -1,0 +1,22 @@
+"""The one exception that a user's mistake raises."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Bad input: the message says what was given, what is allowed, and which flag or file:line.
+
+    The command line prints it as one message without a stack trace and exits with status 1.
+    """
+
+
+def unknown(what: str, given: str, known: Iterable[str], flag: str = "") -> UserError:
+    """A `UserError` for a name that does not exist, with the nearest known names first."""
+    names = sorted(known)
+    near = difflib.get_close_matches(given, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    where = f"{flag}: " if flag else ""
+    return UserError(f"{where}unknown {what} {given!r}; {hint}known: {', '.join(names)}")

@@ -1,0 +1,140 @@
+"""The run record: what a checkpoint is, stored in it, with the files that are needed to use it beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fairseq_robust_xlt import __version__
+from fairseq_robust_xlt.benchmarks import Benchmark
+from fairseq_robust_xlt.encoders.vocabulary import DICTIONARY, SENTENCEPIECE
+from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.files import atomic_write, sha256
+
+FORMAT = 1
+TABLE = "benchmark.yaml"
+RECORD = "run.json"
+#: What has to agree when a run goes on in a folder, and when a checkpoint is used.
+IDENTITY = ("benchmark", "labels", "vocabulary", "head", "max_length")
+
+
+@dataclass
+class RunRecord:
+    """What a training run is. Plain data only, so that it loads under torch's `weights_only`.
+
+    benchmark:  name, version, kind, sha256 of the table
+    labels:     in the order of the class index
+    vocabulary: sha256 of dictionary and pieces; rows of the word table
+    encoder:    file and sha256 of the weights the run started from (None: from scratch)
+    head:       name of the classification head, pooling
+    max_length: tokens of an input
+    recipe:     the resolved method (see `recipes.Recipe`)
+    noise:      text noise with its settings
+    seed, versions
+    """
+
+    benchmark: dict[str, str]
+    labels: list[str]
+    vocabulary: dict[str, Any]
+    encoder: dict[str, str] | None
+    head: dict[str, str]
+    max_length: int
+    recipe: dict[str, Any]
+    noise: dict[str, Any]
+    seed: int
+    versions: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def asdict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def describe(benchmark: Benchmark) -> dict[str, str]:
+    return {
+        "name": benchmark.name,
+        "version": benchmark.version,
+        "kind": benchmark.kind,
+        "sha256": benchmark.sha256,
+    }
+
+
+def vocabulary_hashes(directory: str | os.PathLike[str]) -> dict[str, str]:
+    return {name: sha256(Path(directory) / name) for name in (DICTIONARY, SENTENCEPIECE)}
+
+
+def versions() -> dict[str, str]:
+    """The versions a score depends on."""
+    found = {"fairseq_robust_xlt": __version__, "python": platform.python_version()}
+    for package in ("fairseq-fixed", "fairseq", "torch", "sentencepiece", "numpy"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_beside(folder: str | os.PathLike[str], record: RunRecord, encoder: str, benchmark: Benchmark) -> None:
+    """Put the record, the dictionary, the pieces and the benchmark table into a run's folder.
+
+    Raises `UserError`, before anything is written, if the folder holds checkpoints of a run that was not this one.
+    """
+    folder = Path(folder)
+    mine = record.asdict()
+    if (folder / RECORD).is_file() and any(folder.glob("*.pt")):
+        theirs = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        differing = [key for key in IDENTITY if theirs.get(key) != mine[key]]
+        if differing:
+            key = differing[0]
+            raise UserError(
+                f"--save-dir {folder}: holds checkpoints of another run; {key} is {theirs.get(key)} there and "
+                f"{mine[key]} here; choose another folder"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (DICTIONARY, SENTENCEPIECE):
+        source, target = Path(encoder) / name, folder / name
+        if target.is_file() and (os.path.samefile(source, target) or sha256(source) == sha256(target)):
+            continue
+        with atomic_write(target, "wb") as file, open(source, "rb") as original:
+            shutil.copyfileobj(original, file)
+    with atomic_write(folder / TABLE) as file:
+        file.write(benchmark.text)
+    with atomic_write(folder / RECORD) as file:
+        json.dump(mine, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+
+
+def check_use(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
+    """Raise `UserError` if a checkpoint's record says that it cannot be used as the caller wants to.
+
+    saved, mine: the parts of a record that both sides know.
+    """
+    if saved.get("format", 0) > FORMAT:
+        raise UserError(
+            f"the checkpoint's run record has format {saved['format']}, this version of fairseq_robust_xlt reads up "
+            f"to {FORMAT}: upgrade it"
+        )
+    if saved["labels"] != mine["labels"]:
+        raise UserError(
+            f"the checkpoint was trained with the labels {', '.join(saved['labels'])} and the benchmark "
+            f"{mine['benchmark']['name']} has {', '.join(mine['labels'])}: it cannot be scored there"
+        )
+    if saved["benchmark"]["kind"] != mine["benchmark"]["kind"]:
+        raise UserError(
+            f"the checkpoint was trained on a benchmark of kind {saved['benchmark']['kind']} and "
+            f"{mine['benchmark']['name']} is of kind {mine['benchmark']['kind']}"
+        )
+    hashes = {key: saved["vocabulary"][key] for key in (DICTIONARY, SENTENCEPIECE)}
+    if hashes != {key: mine["vocabulary"][key] for key in hashes}:
+        raise UserError(
+            "the dictionary or the SentencePiece model is not the one that the checkpoint was trained with; give the "
+            "encoder directory of the training with --encoder, or keep the files that stood beside the checkpoint"
+        )
+    if saved["head"] != mine["head"]:
+        raise UserError(f"the checkpoint's head is {saved['head']}, asked for is {mine['head']}")

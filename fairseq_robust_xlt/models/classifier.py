@@ -1,0 +1,142 @@
+"""XLM-R with a classification head: `--arch xlmr_base|xlmr_large|xlmr_xl|xlmr_xxl|xlmr_mini|xlmr_nano`."""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+import torch
+from fairseq.models import register_model, register_model_architecture
+from fairseq.models.roberta import RobertaModel
+from fairseq.models.roberta.model import base_architecture
+from fairseq.utils import safe_getattr
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from fairseq_robust_xlt.encoders.shapes import SHAPES
+from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.models.fitting import check_heads, check_shapes, fit_rows
+from fairseq_robust_xlt.perturbation import mean_embedding_norm
+
+logger = logging.getLogger(__name__)
+
+WORD_TABLE = "encoder.sentence_encoder.embed_tokens.weight"
+
+
+@register_model("xlmr_classifier")
+class XLMRClassifier(RobertaModel):
+    """fairseq's RoBERTa encoder (which XLM-R is) with classification heads on a pooled vector.
+
+    It differs from `RobertaModel` in what multi-pass training needs: no masked-LM head, whose parameters would never
+    get a gradient; activation checkpointing that works with `torch.autograd.grad`; and loading that refuses what
+    fairseq would leave random with a warning.
+    """
+
+    def __init__(self, args, encoder):
+        super().__init__(args, encoder)
+        del encoder.lm_head
+        table = encoder.sentence_encoder.embed_tokens
+        if args.freeze_embeddings:
+            table.weight.requires_grad = False
+        #: Mean l2 norm of the ordinary rows of the word table as first loaded: the unit of relative radii.
+        self.register_buffer("embedding_norm", torch.zeros(()))
+        #: Whether weights were loaded from a checkpoint; training on a random encoder is refused (see the task).
+        self.weights_loaded = False
+        #: Whether a checkpoint has to hold the heads of this model: when scoring and when resuming.
+        self.heads_required = False
+
+    @staticmethod
+    def add_args(parser):
+        RobertaModel.add_args(parser)
+        parser.add_argument(
+            "--pooling", choices=("first", "mean"), help="classify from the first token (<s>) or the mean of all tokens"
+        )
+        parser.add_argument("--freeze-embeddings", action="store_true", help="do not train the word-embedding table")
+        parser.add_argument(
+            "--checkpoint-activations",
+            action="store_true",
+            help="recompute activations in the backward pass to save memory",
+        )
+
+    @classmethod
+    def build_model(cls, args, task):
+        # fairseq's own activation checkpointing refuses autograd.grad, so its layers must not see the flag.
+        wanted, args.checkpoint_activations = args.checkpoint_activations, False
+        try:
+            model = super().build_model(args, task)
+        finally:
+            args.checkpoint_activations = wanted
+        if wanted:
+            for layer in model.encoder.sentence_encoder.layers:
+                layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
+        return model
+
+    def forward(self, src_tokens, features_only=False, return_all_hiddens=False, classification_head_name=None, **_):
+        """Class scores [batch, classes] where a head is named, otherwise token features [batch, length, dim]."""
+        if not (features_only or classification_head_name):
+            raise UserError("xlmr_* architectures have no masked-LM head; name a classification head")
+        x, extra = self.encoder(src_tokens, features_only=True, return_all_hiddens=return_all_hiddens)
+        if classification_head_name is not None:
+            x = self.classification_heads[classification_head_name](self.pool(x, src_tokens).unsqueeze(1))
+        return x, extra
+
+    def pool(self, features: Tensor, src_tokens: Tensor) -> Tensor:
+        """One vector a text, [batch, dim], from token features [batch, length, dim]."""
+        if self.args.pooling == "first":
+            return features[:, 0]
+        real = src_tokens.ne(self.encoder.dictionary.pad()).unsqueeze(-1).type_as(features)
+        return (features * real).sum(dim=1) / real.sum(dim=1)
+
+    def upgrade_state_dict_named(self, state_dict, name):
+        """Bring a checkpoint's names to ours and check that it fits.
+
+        Raises `UserError` for heads, shapes or a dictionary that do not fit.
+        """
+        assert name == "", "a classifier is not part of another model"
+        for key in [key for key in state_dict if key.startswith(("encoder.lm_head.", "decoder.lm_head."))]:
+            del state_dict[key]
+        check_heads(state_dict, self.classification_heads, required=self.heads_required)
+        super().upgrade_state_dict_named(state_dict, name)
+        rows = self.encoder.sentence_encoder.embed_tokens.num_embeddings
+        fit_rows(state_dict, WORD_TABLE, rows)
+        if WORD_TABLE in state_dict and "embedding_norm" not in state_dict:
+            state_dict["embedding_norm"] = mean_norm(state_dict[WORD_TABLE])
+        check_shapes(state_dict, self.state_dict(), self.args.arch if hasattr(self.args, "arch") else None)
+        self.weights_loaded = True
+
+    def keep_embedding_norm(self) -> None:
+        """Take the unit of relative radii from the word table as it stands, unless a checkpoint brought one."""
+        if not float(self.embedding_norm):
+            self.embedding_norm.copy_(mean_norm(self.encoder.sentence_encoder.embed_tokens.weight))
+
+
+def mean_norm(table: Tensor) -> Tensor:
+    """The mean l2 norm of the word embeddings without the four special symbols in front and <mask> at the end."""
+    return torch.tensor(mean_embedding_norm(table.detach(), special=(0, 1, 2, 3, len(table) - 1)))
+
+
+def _architecture(name: str) -> None:
+    shape = SHAPES[name]
+
+    def set_defaults(args):
+        for key, value in (
+            ("encoder_layers", shape.layers),
+            ("encoder_embed_dim", shape.dim),
+            ("encoder_ffn_embed_dim", shape.ffn),
+            ("encoder_attention_heads", shape.heads),
+            ("encoder_normalize_before", shape.pre_norm),
+            ("layernorm_embedding", not shape.pre_norm),
+            # Not the task's --max-length, which fairseq would take: the table of positions has the encoder's size.
+            ("max_positions", 512),
+            ("pooling", "first"),
+            ("freeze_embeddings", False),
+            ("checkpoint_activations", False),
+        ):
+            setattr(args, key, safe_getattr(args, key, value))
+        base_architecture(args)
+
+    register_model_architecture("xlmr_classifier", name)(set_defaults)
+
+
+for _name in SHAPES:
+    _architecture(_name)

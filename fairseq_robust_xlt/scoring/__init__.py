@@ -1,0 +1,8 @@
+"""Predictions, statistics and scores folders (no torch, no fairseq)."""
+
+from fairseq_robust_xlt.scoring.folder import add, read
+from fairseq_robust_xlt.scoring.predictions import Prediction
+from fairseq_robust_xlt.scoring.scores import lines, score
+from fairseq_robust_xlt.scoring.statistics import Difference, accuracy_interval, difference, mcnemar
+
+__all__ = ["Difference", "Prediction", "accuracy_interval", "add", "difference", "lines", "mcnemar", "read", "score"]

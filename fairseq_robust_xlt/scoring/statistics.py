@@ -1,0 +1,99 @@
+"""How sure a score or a difference of scores is.
+
+SciPy and statsmodels take about a second to import: they are imported where they are used, so that training
+and validation do not wait for them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+# Replicates drawn at once: bounds the memory at 10,000 replicates over thousands of examples.
+_CHUNK = 500
+
+
+class Difference(NamedTuple):
+    """An estimate and the ends of its 95 % interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of an accuracy of `correct` of `n` (Wilson 1927), as fractions.
+
+    It covers the sampling of test examples for one trained model, not the spread between training seeds.
+    Raises ValueError unless 0 <= correct <= n and n > 0.
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    if not 0 <= correct <= n or n == 0:
+        raise ValueError(f"{correct} correct of {n} examples is no accuracy")
+    low, high = proportion_confint(correct, n, alpha=0.05, method="wilson")
+    return float(low), float(high)
+
+
+def difference(a: ArrayLike, b: ArrayLike, *, resamples: int = 10_000, seed: int = 0) -> Difference:
+    """The difference of mean accuracy a - b, with a 95 % bootstrap percentile interval.
+
+    `a` and `b` are arrays [seeds, examples] of 0 and 1 (correct), over the same examples in the same order; the
+    number of seeds may differ. Every replicate draws examples (the same for a and b: paired) and, independently for
+    a and b, training seeds, all with replacement: the pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics
+    1(2)). The interval therefore covers other test examples of the same kind and other training seeds. With one seed
+    a side it covers the examples alone; with few seeds (below about five) their spread is underestimated. Several
+    languages of one parallel test set are not further examples: give their mean, or one language at a time.
+
+    The result is a function of the arguments alone (fixed random `seed`). Raises ValueError for other shapes or
+    values than 0 and 1.
+    """
+    first, second = _correctness(a), _correctness(b)
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(f"a has {first.shape[1]} examples and b has {second.shape[1]}: they must be the same ones")
+    n = first.shape[1]
+    # Examples with the same outcomes are interchangeable, so replicates need only draw how many there are of each
+    # kind: exact, and far less to draw than the examples themselves.
+    kinds, counts = np.unique(np.vstack([first, second]), axis=1, return_counts=True)
+    of_a, of_b = kinds[: len(first)], kinds[len(first) :]
+    rng = np.random.default_rng(seed)
+    values = np.empty(resamples)
+    for start in range(0, resamples, _CHUNK):
+        size = min(_CHUNK, resamples - start)
+        weights = rng.multinomial(n, counts / n, size=size)
+        values[start : start + size] = _mean(of_a, weights, rng) - _mean(of_b, weights, rng)
+    low, high = np.quantile(values, [0.025, 0.975])
+    return Difference(float(first.mean() - second.mean()), float(low), float(high))
+
+
+def _mean(kinds: NDArray[np.float64], weights: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Mean accuracies [replicates] under example weights [replicates, kinds] and freshly drawn seeds."""
+    seeds = len(kinds)
+    drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=len(weights))
+    return ((weights @ kinds.T) * drawn).sum(axis=1) / (seeds * weights[0].sum())
+
+
+def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
+    """The exact two-sided McNemar p-value that two models, one seed each, are equally often right.
+
+    `a` and `b` are arrays [examples] of 0 and 1 (correct) over the same examples. Only examples on which the two
+    disagree count (McNemar 1947, binomial form). Raises ValueError for other shapes or values.
+    """
+    from statsmodels.stats.contingency_tables import mcnemar as exact_test
+
+    first, second = _correctness(np.atleast_2d(a)), _correctness(np.atleast_2d(b))
+    if first.shape != second.shape or len(first) != 1:
+        raise ValueError(f"McNemar's test takes two arrays of one length, not {np.shape(a)} and {np.shape(b)}")
+    table = [[int(np.sum((first == i) & (second == j))) for j in (1, 0)] for i in (1, 0)]
+    return float(exact_test(table, exact=True).pvalue)
+
+
+def _correctness(values: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(f"expected a non-empty array [seeds, examples], not one of shape {array.shape}")
+    if not np.isin(array, (0, 1)).all():
+        raise ValueError("correctness must be 0 or 1")
+    return array

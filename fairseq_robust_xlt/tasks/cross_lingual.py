@@ -1,0 +1,250 @@
+"""The task: published files in, a trained classifier and zero-shot scores out."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from fairseq.data import Dictionary
+from fairseq.tasks import FairseqTask, register_task
+
+from fairseq_robust_xlt import benchmarks, text
+from fairseq_robust_xlt.encoders import Vocabulary
+from fairseq_robust_xlt.encoders.vocabulary import DICTIONARY
+from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.files import sha256
+from fairseq_robust_xlt.inference import record
+from fairseq_robust_xlt.noise import NoiseChain, NoiseOptions, SynonymNoise, build
+from fairseq_robust_xlt.tasks.config import CrossLingualConfig
+from fairseq_robust_xlt.tasks.dataset import CrossLingualDataset
+from fairseq_robust_xlt.tasks.evaluation import Evaluation
+from fairseq_robust_xlt.tasks.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@register_task("cross_lingual", dataclass=CrossLingualConfig)
+class CrossLingualTask(FairseqTask):
+    """Sentence and pair classification, trained on one language and scored in every other.
+
+    The benchmark's table says what the files are; the encoder directory gives dictionary and pieces. Raises
+    `UserError` for whatever does not fit: see `settings`, `text`, `inference.record` and `models.fitting`.
+    """
+
+    #: The benchmark of a named task; None where --benchmark names it.
+    preset: str | None = None
+    #: The criterion may ask for noise in the text.
+    makes_noise = True
+
+    def __init__(self, cfg, settings: Settings):
+        super().__init__(cfg)
+        self.settings = settings
+        self.benchmark = benchmarks.load(settings.benchmark)
+        text.encoding.check_max_length(cfg.max_length)
+        self.vocabulary = Vocabulary.load(settings.encoder)
+        self.dictionary = Dictionary.load(str(Path(settings.encoder) / DICTIONARY))
+        if self.dictionary.index("<mask>") == self.dictionary.unk():
+            self.dictionary.add_symbol("<mask>")
+        self.noise: NoiseChain | None = None
+        self.evaluation = Evaluation(self, settings) if settings.scoring else None
+        self.collapsed: str | None = None
+        self.record: record.RunRecord | None = None
+        self.pooling = "first"
+
+    @classmethod
+    def setup_task(cls, cfg, **kwargs):
+        return cls(cfg, Settings.of(cfg, cls.preset, from_checkpoint=kwargs.get("from_checkpoint", False)))
+
+    @property
+    def source_dictionary(self):
+        return self.dictionary
+
+    @property
+    def target_dictionary(self):
+        return None
+
+    def max_positions(self):
+        return self.cfg.max_length
+
+    # ---- model and criterion ---------------------------------------------------------------------------------------
+
+    def build_model(self, cfg, from_checkpoint=False):
+        if isinstance(cfg, Namespace):
+            # fairseq reads the model's settings from one flat namespace, in which `encoder` is a group of its own.
+            cfg = Namespace(**{key: value for key, value in vars(cfg).items() if key != "encoder"})
+        model = super().build_model(cfg, from_checkpoint)
+        if not hasattr(model, "weights_loaded"):
+            raise UserError(f"--arch: the tasks of fairseq_robust_xlt need one of xlmr_*, not {type(model).__name__}")
+        if self.cfg.max_length > model.max_positions():
+            raise UserError(f"--max-length {self.cfg.max_length}: the encoder has {model.max_positions()} positions")
+        model.register_classification_head(self.cfg.classification_head_name, num_classes=len(self.benchmark.labels))
+        model.heads_required = self.settings.continues
+        self.pooling = model.args.pooling
+        return model
+
+    def build_criterion(self, cfg, from_checkpoint=False):
+        criterion = super().build_criterion(cfg, from_checkpoint)
+        if not hasattr(criterion, "recipe"):
+            raise UserError(f"--criterion {cfg._name}: the tasks of fairseq_robust_xlt need robust_classification")
+        if criterion.classification_head_name != self.cfg.classification_head_name:
+            raise UserError(
+                f"classification_head_name: the task has {self.cfg.classification_head_name!r} and the criterion "
+                f"{criterion.classification_head_name!r}; give both the same name"
+            )
+        if not self.settings.scoring:
+            self._begin_run(criterion.recipe)
+        return criterion
+
+    def _begin_run(self, recipe) -> None:
+        """Fix what this training run is: its noise and its record."""
+        spec = self.cfg.noise or recipe.noise
+        noise: dict[str, Any] = {}
+        if spec:
+            self.noise = build(spec, NoiseOptions(self.settings.synonyms, self.cfg.synonym_match))
+            noise = {"noise": spec, "synonym_match": self.cfg.synonym_match}
+            if self.settings.synonyms:
+                noise["synonyms_sha256"] = sha256(self.settings.synonyms)
+        elif self.settings.synonyms:
+            raise UserError(f"--synonyms {self.settings.synonyms}: has no effect without --noise synonyms")
+        weights = self.settings.weights
+        self.record = record.RunRecord(
+            **self.identity(),
+            encoder={"file": weights, "sha256": sha256(weights)} if weights and Path(weights).is_file() else None,
+            recipe=recipe.settings(),
+            noise=noise,
+            seed=self.cfg.seed,
+            versions=record.versions(),
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """The parts of the run record by which a checkpoint and its use have to agree."""
+        return {
+            "benchmark": record.describe(self.benchmark),
+            "labels": list(self.benchmark.labels),
+            "vocabulary": {"rows": len(self.dictionary), **record.vocabulary_hashes(self.settings.encoder)},
+            "head": {"name": self.cfg.classification_head_name, "pooling": self.pooling},
+            "max_length": self.cfg.max_length,
+        }
+
+    def state_dict(self):
+        return {"run_record": self.record.asdict()} if self.record else {}
+
+    def load_state_dict(self, state_dict):
+        """Take the record of a checkpoint that is to be used. Raises `UserError` if it cannot be used so."""
+        saved = state_dict.get("run_record")
+        if saved is None:
+            raise UserError("the checkpoint has no run record: it was not trained by a task of fairseq_robust_xlt")
+        self.pooling = saved["head"]["pooling"]
+        record.check_use(saved, self.identity())
+        self.record = record.RunRecord(**saved)
+
+    # ---- data ------------------------------------------------------------------------------------------------------
+
+    def load_dataset(self, split, combine=False, task_cfg=None, epoch=1, **kwargs):
+        """Read and encode a subset (see `text.subsets` for the names)."""
+        subset = text.resolve(self.benchmark, self.settings.data, split)
+        examples = text.load_subset(self.benchmark, self.settings.data, split)
+        encoded = text.encode(examples, self.vocabulary, self.cfg.max_length)
+        training = subset.split == "train" and not self.settings.scoring
+        logger.info(
+            "%s: %d examples in %s, mean length %.1f tokens, %d truncated to %d",
+            split,
+            len(examples),
+            " ".join(subset.languages),
+            encoded.sizes.mean(),
+            encoded.truncated,
+            self.cfg.max_length,
+        )
+        if subset.missing:
+            logger.warning("%s: no file for %s of the benchmark's languages", split, " ".join(subset.missing))
+        self.datasets[split] = CrossLingualDataset(
+            examples,
+            encoded,
+            self.benchmark,
+            self.vocabulary,
+            self.cfg.max_length,
+            self.cfg.seed,
+            name=split,
+            shuffle=training,
+            noise=self.noise if training else None,
+        )
+        if training and self.noise:
+            self._log_noise(examples)
+
+    def _log_noise(self, examples) -> None:
+        texts = [t for example in examples[:2000] for sequence in example.sequences for t in sequence]
+        for noise in self.noise.noises if self.noise else ():
+            if isinstance(noise, SynonymNoise):
+                logger.info(
+                    "noise synonyms: %.1f %% of the words have a synonym, %.1f %% are replaced in a draw",
+                    100 * noise.coverage(texts),
+                    100 * noise.replaced(texts, self.cfg.seed),
+                )
+
+    def get_batch_iterator(self, dataset, *args, **kwargs):
+        # fairseq drops the tail of a data set whose size is not a multiple of 8, also when it is scored.
+        kwargs["required_batch_size_multiple"] = 1
+        if not kwargs.get("num_workers"):
+            kwargs["data_buffer_size"] = 0  # its reader thread aborts the interpreter at the end of a run
+        return super().get_batch_iterator(dataset, *args, **kwargs)
+
+    # ---- training --------------------------------------------------------------------------------------------------
+
+    def begin_epoch(self, epoch, model):
+        if not model.weights_loaded and not self.cfg.from_scratch:
+            raise UserError(
+                "the encoder's weights were never loaded, so a random encoder would be trained; give them with "
+                f"--finetune-from-model {self.settings.encoder}/model.pt, or allow it with --from-scratch"
+            )
+        model.keep_embedding_norm()
+        if self.record and self.settings.writes_record:
+            record.write_beside(self.settings.save_dir, self.record, self.settings.encoder, self.benchmark)
+            atexit.register(self._say_if_collapsed)
+            self.settings.writes_record = False
+
+    def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+        criterion.seed_and_update = (self.cfg.seed, update_num)
+        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    def begin_valid_epoch(self, epoch, model):
+        self._validated = 0
+
+    def post_validate(self, model, stats, agg):
+        """Notice a classifier that predicts one class, on the subset that selects checkpoints."""
+        if self._validated == 0 and "most_predicted" in stats:
+            share = float(stats["most_predicted"])
+            self.collapsed = f"{share:.1f} %" if share >= 99.0 else None
+        self._validated += 1
+
+    def _say_if_collapsed(self) -> None:
+        if self.collapsed:
+            logger.warning(
+                "this training ended at a single class: %s of the predictions on the first --valid-subset are the "
+                "same label. Lower --radius or the learning rate, lengthen the warm-up, or train longer.",
+                self.collapsed,
+            )
+
+    # ---- scoring ---------------------------------------------------------------------------------------------------
+
+    def valid_step(self, sample, model, criterion):
+        if self.evaluation is None:
+            return super().valid_step(sample, model, criterion)
+        return self.evaluation.step(sample, model, criterion)
+
+    def reduce_metrics(self, logging_outputs, criterion):
+        super().reduce_metrics(logging_outputs, criterion)
+        if self.evaluation is not None:
+            self.evaluation.finish()
+
+
+def _named(benchmark: str) -> None:
+    name = "".join(part.capitalize() for part in benchmark.split("_")) + "Task"
+    task = type(name, (CrossLingualTask,), {"preset": benchmark, "__doc__": f"The benchmark {benchmark}."})
+    register_task(benchmark, dataclass=CrossLingualConfig)(task)
+
+
+for _benchmark in benchmarks.known():
+    _named(_benchmark)

@@ -1,0 +1,108 @@
+"""fairseq's view of encoded examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from fairseq.data import FairseqDataset, data_utils
+
+from fairseq_robust_xlt.benchmarks import Benchmark
+from fairseq_robust_xlt.encoders import Vocabulary
+from fairseq_robust_xlt.noise import NoiseChain
+from fairseq_robust_xlt.text import Encoded, Example, join, length_grouped_order
+
+
+class CrossLingualDataset(FairseqDataset):
+    """Encoded examples, batched by similar length; in training shuffled and noised anew each epoch.
+
+    A pure function of (examples, seed, epoch): any number of data workers and processes sees the same.
+    """
+
+    def __init__(
+        self,
+        examples: list[Example],
+        encoded: Encoded,
+        benchmark: Benchmark,
+        vocabulary: Vocabulary,
+        max_length: int,
+        seed: int,
+        name: str,
+        shuffle: bool = False,
+        noise: NoiseChain | None = None,
+    ):
+        self.examples, self.encoded, self.vocabulary = examples, encoded, vocabulary
+        self.max_length, self.seed, self.shuffle, self.noise = max_length, seed, shuffle, noise
+        self.sizes = encoded.sizes
+        self.name = name
+        self.epoch = 1
+        indices = {language: index for index, language in enumerate(benchmark.languages)}
+        self.labels = torch.tensor([-1 if e.label is None else e.label for e in examples])
+        self.languages = torch.tensor([indices[e.language] for e in examples])
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"id": index, "tokens": self._tokens(index)}
+
+    def _tokens(self, index: int) -> list[torch.Tensor]:
+        count = self.encoded.sequences(index)
+        if self.noise is None:
+            arrays = [self.encoded.item(index, i) for i in range(count)]
+        else:
+            sequences = self.noise(self.examples[index].sequences, self.seed, self.epoch, index)
+            pieces = iter(self.vocabulary.encode([text for texts in sequences for text in texts], threads=1))
+            arrays = [join([next(pieces) for _ in texts], self.vocabulary, self.max_length)[0] for texts in sequences]
+        return [torch.from_numpy(ids.astype(np.int64)) for ids in arrays]
+
+    def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """A batch: `src_tokens` [batch, length] padded on the right, `target` and `language` [batch]."""
+        if not samples:
+            return {}
+        ids = torch.tensor([sample["id"] for sample in samples])
+        rows = [tokens for sample in samples for tokens in sample["tokens"]]
+        lengths = torch.tensor([len(row) for row in rows])
+        return {
+            "subset": self.name,
+            "id": ids,
+            "net_input": {
+                "src_tokens": data_utils.collate_tokens(rows, self.vocabulary.pad),
+                "src_lengths": lengths,
+            },
+            "target": self.labels[ids],
+            "language": self.languages[ids],
+            "nsentences": len(samples),
+            "ntokens": int(lengths.sum()),
+        }
+
+    def num_tokens(self, index: int) -> int:
+        return int(self.sizes[index])
+
+    def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
+        return self.sizes[indices]
+
+    def size(self, index: int) -> int:
+        return int(self.sizes[index])
+
+    def ordered_indices(self) -> np.ndarray:
+        """Similar lengths side by side; fairseq cuts this order into batches and shuffles those in training."""
+        if self.shuffle:
+            return length_grouped_order(self.sizes, self.seed, self.epoch)
+        return np.argsort(self.sizes, kind="stable")
+
+    def filter_indices_by_size(self, indices, max_sizes):
+        """Nothing is too long: examples were truncated when they were encoded (fairseq would drop them)."""
+        return indices, []
+
+    @property
+    def supports_prefetch(self) -> bool:
+        return False
+
+    @property
+    def can_reuse_epoch_itr_across_epochs(self) -> bool:
+        return not self.shuffle
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch

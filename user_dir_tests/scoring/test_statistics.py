@@ -1,0 +1,111 @@
+"""Intervals and tests against SciPy, brute force and a simulation of what they promise."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from fairseq_robust_xlt.scoring import accuracy_interval, difference, mcnemar
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 6000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_accuracy_interval_is_wilsons(counts: tuple[int, int]) -> None:
+    reference = binomtest(*counts).proportion_ci(0.95, method="wilson")
+    assert accuracy_interval(*counts) == pytest.approx((reference.low, reference.high), abs=1e-9)
+
+
+@pytest.mark.parametrize(("correct", "n"), [(0, 0), (3, 2), (-1, 5)])
+def test_impossible_counts(correct: int, n: int) -> None:
+    with pytest.raises(ValueError, match="no accuracy"):
+        accuracy_interval(correct, n)
+
+
+def _brute_force(a: np.ndarray, b: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
+    """The two-way bootstrap as its definition says, one example index at a time."""
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(resamples):
+        examples = rng.integers(0, a.shape[1], a.shape[1])
+        of_a = a[rng.integers(0, len(a), len(a))][:, examples]
+        of_b = b[rng.integers(0, len(b), len(b))][:, examples]
+        values.append(of_a.mean() - of_b.mean())
+    return float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))
+
+
+@pytest.mark.parametrize("seeds", [(1, 1), (3, 3), (5, 2)])
+def test_difference_against_brute_force(seeds: tuple[int, int]) -> None:
+    rng = np.random.default_rng(3)
+    easy = rng.random(300)
+    a = (rng.random((seeds[0], 300)) < 0.3 + 0.6 * easy).astype(int)
+    b = (rng.random((seeds[1], 300)) < 0.2 + 0.6 * easy).astype(int)
+    found = difference(a, b)
+    low, high = _brute_force(a, b, 4000, seed=9)
+    assert found.estimate == pytest.approx(a.mean() - b.mean(), abs=1e-12)
+    # Two Monte Carlo estimates of the same quantiles: about 1.5 % of the width each.
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.08 * (high - low))
+
+
+def test_difference_is_paired_and_reproducible() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 2, (1, 500))
+    assert difference(a, a) == (0.0, 0.0, 0.0)
+    b = a.copy()
+    b[0, :10] = 1 - b[0, :10]
+    found = difference(a, b, resamples=101)
+    assert found == difference(a, b, resamples=101)
+    assert len({difference(a, b, resamples=101, seed=seed) for seed in range(5)}) > 1
+    assert found.high - found.low < 0.03  # Unpaired, it would be about 0.12.
+
+
+def test_seeds_widen_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    levels = np.array([0.60, 0.70, 0.80, 0.90])
+    a = (rng.random((4, 2000)) < levels[:, None]).astype(int)
+    b = (rng.random((4, 2000)) < 0.75).astype(int)
+    together = difference(a, b)
+    one = difference(a[1:2], b[1:2])
+    assert together.high - together.low > 2 * (one.high - one.low)
+
+
+def test_difference_covers_what_it_says() -> None:
+    """Over other examples and other seeds, the interval holds the true difference about 95 times in 100 or more."""
+    rng = np.random.default_rng(1)
+    inside = 0
+    for _ in range(150):
+        shift = rng.normal(0, 0.02, (2, 8, 1))
+        probability = np.clip(0.4 + 0.4 * rng.random(400) + np.array([0.05, 0.0])[:, None, None] + shift, 0, 1)
+        a, b = (rng.random((2, 8, 400)) < probability).astype(int)
+        found = difference(a, b, resamples=500)
+        inside += found.low <= 0.05 <= found.high
+    assert inside >= 134
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        ([[0, 1]], [[0, 1, 1]], "same ones"),
+        ([[0, 2]], [[0, 1]], "0 or 1"),
+        ([0, 1], [[0, 1]], "shape"),
+        ([[]], [[]], "non-empty"),
+    ],
+)
+def test_difference_refuses(a: list, b: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        difference(a, b)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_mcnemar_against_the_binomial_test(pairs: list[tuple[bool, bool]]) -> None:
+    a, b = (list(side) for side in zip(*pairs, strict=True))
+    only_a = sum(x and not y for x, y in pairs)
+    only_b = sum(y and not x for x, y in pairs)
+    expected = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+    assert mcnemar(a, b) == pytest.approx(expected, rel=1e-9)
+
+
+def test_mcnemar_refuses_other_lengths() -> None:
+    with pytest.raises(ValueError, match="one length"):
+        mcnemar([0, 1], [0, 1, 1])
