@@ -160,9 +160,9 @@ class _Generators:
     """The states of torch's random number generators on the CPU and on one device."""
 
     def __init__(self, device: torch.device):
-        self.device = device if device.type == "cuda" else None
+        self.device = device
         self.cpu = torch.get_rng_state()
-        self.cuda = torch.cuda.get_rng_state(device) if self.device else None
+        self.cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
     def rewind(self) -> None:
         torch.set_rng_state(self.cpu)

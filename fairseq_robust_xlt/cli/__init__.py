@@ -1,0 +1,1 @@
+"""The command `robust-xlt`: each verb is a thin file that parses, calls and prints."""

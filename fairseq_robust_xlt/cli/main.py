@@ -1,0 +1,45 @@
+"""`robust-xlt VERB ...`"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+
+from fairseq_robust_xlt import __version__
+from fairseq_robust_xlt.cli import doctor, encoder, predict
+from fairseq_robust_xlt.errors import UserError
+
+VERBS = (doctor, encoder, predict)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; returns the exit status: 0, 1 after a user's mistake (one message on stderr), 2 for bad usage."""
+    parser = argparse.ArgumentParser(prog="robust-xlt", description="Robust zero-shot cross-lingual transfer.")
+    parser.add_argument("--version", action="version", version=f"fairseq_robust_xlt {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for module in VERBS:
+        module.add_parser(verbs)
+    args = parser.parse_args(arguments)
+    # fairseq's import turns on debug logging for everything, and its Hydra warns of itself at every start.
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    warnings.filterwarnings(
+        "ignore", category=UserWarning, module=r"(hydra|torch\.utils\.data|fairseq_robust_xlt\.host)"
+    )
+    try:
+        return args.run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader (head, less) has enough; keep Python from complaining when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
