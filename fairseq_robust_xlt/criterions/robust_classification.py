@@ -3,6 +3,7 @@
 import logging
 import math
 from dataclasses import dataclass, field
+from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -24,26 +25,28 @@ class RobustClassificationConfig(FairseqDataclass):
         default="standard",
         metadata={"help": "robust-training method: a recipe's name (standard, rs-rp, rs-da, adv, fgm), or a file"},
     )
-    radius: float | None = field(
+    radius: Optional[float] = field(
         default=None, metadata={"help": "radius of the ball of perturbations; default: from the recipe"}
     )
-    radius_unit: str | None = field(
+    radius_unit: Optional[str] = field(
         default=None,
         metadata={"help": "relative (to the mean l2 norm of the encoder's word embeddings, per token) or absolute"},
     )
-    perturb_norm: str | None = field(default=None, metadata={"help": "norm of the ball: l2 or linf"})
-    perturb_scope: str | None = field(
+    perturb_norm: Optional[str] = field(default=None, metadata={"help": "norm of the ball: l2 or linf"})
+    perturb_scope: Optional[str] = field(
         default=None, metadata={"help": "what the ball bounds: each token, or the whole sequence"}
     )
-    perturb_draw: str | None = field(
+    perturb_draw: Optional[str] = field(
         default=None, metadata={"help": "law of random perturbations and starts: gaussian, uniform or sphere"}
     )
-    perturb_steps: int | None = field(default=None, metadata={"help": "steps of the gradient ascent"})
-    perturb_step_size: float | None = field(
+    perturb_steps: Optional[int] = field(default=None, metadata={"help": "steps of the gradient ascent"})
+    perturb_step_size: Optional[float] = field(
         default=None, metadata={"help": "size of an ascent step, as a fraction of the radius"}
     )
-    clean_weight: float | None = field(default=None, metadata={"help": "weight of the loss on the clean input"})
-    perturbed_weight: float | None = field(default=None, metadata={"help": "weight of the loss on the perturbed input"})
+    clean_weight: Optional[float] = field(default=None, metadata={"help": "weight of the loss on the clean input"})
+    perturbed_weight: Optional[float] = field(
+        default=None, metadata={"help": "weight of the loss on the perturbed input"}
+    )
     classification_head_name: str = field(
         default="sentence_classification_head", metadata={"help": "name of the classification head"}
     )
@@ -86,7 +89,7 @@ class RobustClassificationCriterion(FairseqCriterion):
             )
         self.languages = tuple(task.benchmark.languages) if hasattr(task, "benchmark") else ()
         #: Set by our tasks before each step; fairseq's own tasks leave it None (see `Passes.keys`).
-        self.seed_and_update: tuple | None = None
+        self.seed_and_update: Optional[tuple] = None
         logger.info("method %s: %s", cfg.method, self.recipe.settings())
 
     def logits(self, model, sample):

@@ -6,6 +6,7 @@ those of scoring included, belongs to every task. No field refers to the criteri
 
 # No postponed annotations in this module: fairseq reads the types of the fields.
 from dataclasses import dataclass, field
+from typing import Optional
 
 from fairseq.dataclass import FairseqDataclass
 from omegaconf import II, MISSING
@@ -14,20 +15,20 @@ from omegaconf import II, MISSING
 @dataclass
 class CrossLingualConfig(FairseqDataclass):
     data: str = field(default=MISSING, metadata={"help": "folder of the benchmark's published files"})
-    benchmark: str | None = field(
+    benchmark: Optional[str] = field(
         default=None, metadata={"help": "benchmark: a name (xnli, sib200) or a YAML table of one's own"}
     )
-    encoder: str | None = field(
+    encoder: Optional[str] = field(
         default=None,
         metadata={"help": "encoder directory: dict.txt and sentencepiece.bpe.model as published with XLM-R"},
     )
     max_length: int = field(
         default=128, metadata={"help": "tokens of an input, special ones included; the longer text is cut first"}
     )
-    noise: str | None = field(
+    noise: Optional[str] = field(
         default=None, metadata={"help": "noise in the training text (synonyms); default: what the method needs"}
     )
-    synonyms: str | None = field(
+    synonyms: Optional[str] = field(
         default=None, metadata={"help": "JSON file of word -> list of synonyms, for the noise synonyms"}
     )
     synonym_match: str = field(
@@ -40,7 +41,7 @@ class CrossLingualConfig(FairseqDataclass):
     classification_head_name: str = field(
         default="sentence_classification_head", metadata={"help": "name of the classification head"}
     )
-    scores: str | None = field(
+    scores: Optional[str] = field(
         default=None, metadata={"help": "fairseq-validate: folder for scores.json and predictions.tsv"}
     )
     # fairseq keeps data workers over epochs, and then they never learn of a new epoch: its noise would repeat.
