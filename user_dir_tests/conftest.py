@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import logging
 import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -222,20 +225,94 @@ def json_lines(output: str, tag: str) -> list[dict]:
     return [json.loads(line.split(marker, 1)[1]) for line in output.splitlines() if marker in line]
 
 
-def train_in_process(*arguments: str) -> None:
-    """The real fairseq trainer in this process."""
+def configuration(*arguments: str):
+    """fairseq's whole configuration from the arguments of fairseq-train."""
     import fairseq_robust_xlt
 
     fairseq_robust_xlt.register()
-    from fairseq import checkpoint_utils, options
+    from fairseq import options
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+
+    args = options.parse_args_and_arch(options.get_training_parser(), input_args=list(map(str, arguments)))
+    return convert_namespace_to_omegaconf(args)
+
+
+def train_in_process(*arguments: str) -> None:
+    """The real fairseq trainer in this process, launched as fairseq-train does."""
+    cfg = configuration(*arguments)
+    from fairseq import checkpoint_utils
+    from fairseq.distributed import utils as distributed_utils
     from fairseq_cli import train
 
     # fairseq keeps the best score in a function's attribute: a second run would go on from the first one's.
     if hasattr(checkpoint_utils.save_checkpoint, "best"):
         del checkpoint_utils.save_checkpoint.best
-    args = options.parse_args_and_arch(options.get_training_parser(), input_args=list(map(str, arguments)))
-    train.main(convert_namespace_to_omegaconf(args))
+    distributed_utils.call_main(cfg, train.main)
+
+
+class Training:
+    """fairseq's real trainer in this process, taken update by update: what `fairseq_cli.train.main` sets up."""
+
+    def __init__(self, *arguments: str):
+        import numpy as np
+
+        cfg = configuration(*arguments)
+        from fairseq import checkpoint_utils, tasks, utils
+        from fairseq.logging import metrics
+        from fairseq.trainer import Trainer
+
+        from fairseq_robust_xlt import host
+
+        host.check_launch(cfg)
+        metrics.reset()
+        np.random.seed(cfg.common.seed)
+        utils.set_torch_seed(cfg.common.seed)
+        self.cfg = cfg
+        self.task = tasks.setup_task(cfg.task)
+        self.model = self.task.build_model(cfg.model)
+        self.criterion = self.task.build_criterion(cfg.criterion)
+        self.trainer = Trainer(cfg, self.task, self.model, self.criterion, None)
+        _, self.iterator = checkpoint_utils.load_checkpoint(cfg.checkpoint, self.trainer)
+
+    def groups(self):
+        """The groups of batches of the next epoch, one group an update."""
+        from fairseq.data import iterators
+
+        epoch = self.iterator.next_epoch_itr(shuffle=True)
+        self.trainer.begin_epoch(self.iterator.epoch)
+        return iterators.GroupedIterator(epoch, self.cfg.optimization.update_freq[0])
+
+    def train(self, updates: int) -> list[dict]:
+        """Make this many updates; returns what each has logged."""
+        from fairseq.logging import metrics
+
+        logs = []
+        while len(logs) < updates:
+            for samples in self.groups():
+                with metrics.aggregate("train_inner"):
+                    log = self.trainer.train_step(samples)
+                if log is not None:
+                    logs.append(dict(log))
+                if len(logs) == updates:
+                    break
+        return logs
+
+
+@contextlib.contextmanager
+def logged() -> Iterator[list[logging.LogRecord]]:
+    """Every log record of level INFO or above of the block (for fixtures, which have no caplog)."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.INFO)
+    handler.emit = records.append  # type: ignore[method-assign]
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield records
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
 
 
 def load_checkpoint(path: Path) -> dict:
