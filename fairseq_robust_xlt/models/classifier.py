@@ -32,6 +32,8 @@ class XLMRClassifier(RobertaModel):
     fairseq would leave random with a warning.
     """
 
+    embedding_norm: Tensor
+
     def __init__(self, args, encoder):
         super().__init__(args, encoder)
         del encoder.lm_head
@@ -67,7 +69,8 @@ class XLMRClassifier(RobertaModel):
         finally:
             args.checkpoint_activations = wanted
         if wanted:
-            for layer in model.encoder.sentence_encoder.layers:
+            # children(): with LayerDrop, iterating over the list itself draws random numbers and skips layers.
+            for layer in model.encoder.sentence_encoder.layers.children():
                 layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
         return model
 
@@ -96,6 +99,9 @@ class XLMRClassifier(RobertaModel):
         for key in [key for key in state_dict if key.startswith(("encoder.lm_head.", "decoder.lm_head."))]:
             del state_dict[key]
         check_heads(state_dict, self.classification_heads, required=self.heads_required)
+        # fairseq takes the last layer norm away from a model whose checkpoint does not say its version.
+        for key in [key for key in state_dict if key.endswith(".sentence_encoder.layer_norm.weight")]:
+            state_dict.setdefault(key.replace("layer_norm.weight", "version"), torch.Tensor([3]))
         super().upgrade_state_dict_named(state_dict, name)
         rows = self.encoder.sentence_encoder.embed_tokens.num_embeddings
         fit_rows(state_dict, WORD_TABLE, rows)
@@ -103,6 +109,13 @@ class XLMRClassifier(RobertaModel):
             state_dict["embedding_norm"] = mean_norm(state_dict[WORD_TABLE])
         check_shapes(state_dict, self.state_dict(), self.args.arch if hasattr(self.args, "arch") else None)
         self.weights_loaded = True
+
+    def _apply(self, fn, *args, **kwargs):
+        """Half precision is for the network: the unit of radii keeps its digits."""
+        norm = self.embedding_norm
+        super()._apply(fn, *args, **kwargs)
+        self.embedding_norm = norm.to(self.embedding_norm.device)
+        return self
 
     def keep_embedding_norm(self) -> None:
         """Take the unit of relative radii from the word table as it stands, unless a checkpoint brought one."""

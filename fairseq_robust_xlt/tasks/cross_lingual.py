@@ -51,6 +51,7 @@ class CrossLingualTask(FairseqTask):
         self.noise: NoiseChain | None = None
         self.evaluation = Evaluation(self, settings) if settings.scoring else None
         self.collapsed: str | None = None
+        self._begun = False
         self.record: record.RunRecord | None = None
         self.pooling = "first"
 
@@ -200,10 +201,12 @@ class CrossLingualTask(FairseqTask):
                 f"--finetune-from-model {self.settings.encoder}/model.pt, or allow it with --from-scratch"
             )
         model.keep_embedding_norm()
-        if self.record and self.settings.writes_record:
+        if self._begun or not self.settings.first:
+            return
+        self._begun = True
+        if self.record and self.settings.saves:
             record.write_beside(self.settings.save_dir, self.record, self.settings.encoder, self.benchmark)
-            atexit.register(self._say_if_collapsed)
-            self.settings.writes_record = False
+        atexit.register(self._say_if_collapsed)
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         criterion.seed_and_update = (self.cfg.seed, update_num)

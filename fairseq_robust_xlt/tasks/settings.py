@@ -27,7 +27,8 @@ class Settings:
     save_dir:      folder of a training run's checkpoints
     weights:       the checkpoint that a training run starts from
     continues:     a checkpoint of this very run is loaded, so its head must be there: scoring and resuming
-    writes_record: this process writes the run record (once)
+    first:         this is the first process of the run
+    saves:         the run writes checkpoints
     """
 
     data: str
@@ -40,7 +41,8 @@ class Settings:
     save_dir: str = ""
     weights: str | None = None
     continues: bool = False
-    writes_record: bool = False
+    first: bool = True
+    saves: bool = False
 
     @classmethod
     def of(cls, cfg: Any, preset: str | None, from_checkpoint: bool) -> Settings:
@@ -87,7 +89,8 @@ class Settings:
                 raise UserError(f"{flag} {self.weights}: there is no such file")
         # --restore-file with --reset-optimizer is a fresh start from another model; anything else goes on.
         self.continues = (Path(self.save_dir) / LAST).exists() if restores_last else not files.reset_optimizer
-        self.writes_record = whole.distributed_training.distributed_rank == 0 and not files.no_save
+        self.first = whole.distributed_training.distributed_rank == 0
+        self.saves = not files.no_save
         every, saved = data.validate_interval_updates, files.save_interval_updates
         if every and (not saved or every % saved):
             logger.warning(

@@ -1,0 +1,117 @@
+"""Where two ways of training must be one: radius 0 and standard, with and without recomputed activations."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from conftest import Training, train_arguments
+
+METHODS = ("standard", "rs-rp", "rs-da", "adv", "fgm")
+UPDATES = 4
+
+
+@pytest.fixture(scope="module")
+def trained(sib_folder, encoder_dir, synonyms, tmp_path_factory):
+    """What `UPDATES` updates of the real trainer with these flags leave behind, with dropout on; made once each."""
+    made: dict[tuple[str, ...], dict] = {}
+
+    def state(*flags: str) -> dict:
+        if flags not in made:
+            given = (*flags, "--synonyms", str(synonyms)) if "rs-da" in flags else flags
+            folder = tmp_path_factory.mktemp("run")
+            run = Training(*train_arguments(sib_folder, encoder_dir, folder, *given, task="sib200"))
+            logs = run.train(UPDATES)
+            made[flags] = {
+                "model": {name: value.clone() for name, value in run.model.state_dict().items()},
+                "optimizer": run.trainer.optimizer.state_dict()["state"],
+                "torch": torch.get_rng_state(),
+                "numpy": np.random.get_state()[1:],
+                "python": random.getstate(),
+                "loss": [log["loss"] for log in logs],
+                "logs": logs,
+            }
+        return made[flags]
+
+    return state
+
+
+def differing(one: dict, other: dict) -> list[str]:
+    return [name for name in one if not torch.equal(one[name], other[name])]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("rs-rp",),
+        ("rs-rp", "--perturb-norm", "linf", "--perturb-draw", "sphere"),
+        ("rs-rp", "--perturb-scope", "sequence", "--perturb-draw", "uniform"),
+        ("adv",),
+        ("adv", "--perturb-norm", "linf", "--perturb-steps", "1"),
+        ("adv", "--perturb-scope", "sequence", "--radius-unit", "absolute"),
+        ("adv", "--encoder-layerdrop", "0.4"),
+    ],
+    ids=" ".join,
+)
+def test_radius_zero_is_the_standard_method_bit_for_bit(trained, flags) -> None:
+    """Parameters, moments of Adam and the state of every random number generator, with dropout on."""
+    robust = trained("--method", *flags, "--radius", "0")
+    common = [flag for flag in flags[1:] if flags[0] == "adv" and "layerdrop" in " ".join(flags)]
+    standard = trained("--method", "standard", *common)
+    assert standard["loss"][0] != standard["loss"][-1]
+    assert robust["loss"] == standard["loss"]
+    assert differing(robust["model"], standard["model"]) == []
+    assert robust["optimizer"].keys() == standard["optimizer"].keys()
+    for key, moments in robust["optimizer"].items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            assert torch.equal(moments[name], standard["optimizer"][key][name])
+    assert torch.equal(robust["torch"], standard["torch"])
+    assert robust["python"] == standard["python"]
+    assert all(np.array_equal(a, b) for a, b in zip(robust["numpy"], standard["numpy"], strict=True))
+    assert {log["perturb_norm"] for log in robust["logs"]} == {0.0}
+
+
+def test_any_other_radius_is_another_training(trained) -> None:
+    """The test above can fail."""
+    standard = trained("--method", "standard")
+    for method in ("rs-rp", "adv"):
+        assert differing(trained("--method", method)["model"], standard["model"])
+
+
+def test_fgm_of_radius_zero_has_the_gradient_of_the_standard_method(sib_folder, encoder_dir, tmp_path) -> None:
+    """Two halves of one loss, with the same dropout masks."""
+    gradients = []
+    for method, flags in (("standard", ()), ("fgm", ("--radius", "0"))):
+        run = Training(
+            *train_arguments(sib_folder, encoder_dir, tmp_path / method, "--method", method, *flags, task="sib200")
+        )
+        batch = next(iter(run.groups()))[0]
+        run.model.train()
+        run.criterion.train()
+        torch.manual_seed(3)
+        loss, _, _ = run.criterion(run.model, batch)
+        loss.backward()
+        gradients.append((loss.detach(), {name: p.grad for name, p in run.model.named_parameters()}))
+    (loss, standard), (loss_fgm, fgm) = gradients
+    torch.testing.assert_close(loss, loss_fgm)
+    assert standard.keys() == fgm.keys()
+    for name, gradient in standard.items():
+        torch.testing.assert_close(fgm[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("layerdrop", [(), ("--encoder-layerdrop", "0.4")], ids=["all layers", "layerdrop"])
+@pytest.mark.parametrize("method", METHODS)
+def test_recomputed_activations_change_nothing(trained, method, layerdrop) -> None:
+    flags = ("--method", method, *layerdrop)
+    plain, recomputed = trained(*flags), trained(*flags, "--checkpoint-activations")
+    assert plain["loss"] == recomputed["loss"]
+    for name, value in plain["model"].items():
+        torch.testing.assert_close(recomputed["model"][name], value, rtol=1e-5, atol=1e-7)
+    assert torch.equal(plain["torch"], recomputed["torch"])
+
+
+def test_layerdrop_drops_layers(trained) -> None:
+    flags = ("--method", "standard")
+    assert trained(*flags)["loss"] != trained(*flags, "--encoder-layerdrop", "0.4")["loss"]
