@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 __version__ = "0.1.0"
@@ -25,6 +26,8 @@ def _register_if_there_is_a_host() -> None:
     if not host.installed():
         return  # the rooms that need no host work all the same
     fairseq_asked = "fairseq" in sys.modules
+    if not fairseq_asked:
+        logging.disable(logging.INFO)  # importing fairseq turns on debug logging and talks of what it has not
     try:
         register()
     except Exception as error:
@@ -32,6 +35,8 @@ def _register_if_there_is_a_host() -> None:
         if fairseq_asked:
             raise
         host_failure = error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 _register_if_there_is_a_host()

@@ -89,7 +89,9 @@ def kernels() -> Iterator[str]:
     devices = torch.cuda.device_count()
     names = ", ".join(torch.cuda.get_device_name(i) for i in range(devices)) or "none"
     yield f"GPUs: {names}; CPU threads: {torch.get_num_threads()}"
-    yield "attention: torch scaled_dot_product_attention" + ("" if devices else " (CPU flash kernel)")
+    yield "attention: torch scaled_dot_product_attention" + (
+        "" if devices else " (on the CPU fused without attention dropout only)"
+    )
     fused = devices and getattr(layer_norm, "has_fused_layernorm", False)
     yield f"layer norm: {'apex fused' if fused else 'torch native'}"
     adam = None

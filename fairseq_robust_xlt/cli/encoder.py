@@ -20,6 +20,7 @@ def add_parser(verbs) -> None:
     make.set_defaults(run=run_make)
     check = actions.add_parser("check", help="say what an encoder directory holds; refuse a damaged one")
     check.add_argument("directory")
+    check.add_argument("--flags", action="store_true", help="print only the fairseq-train flags that use it")
     check.set_defaults(run=run_check)
 
 
@@ -31,7 +32,11 @@ def run_make(args: argparse.Namespace) -> int:
 
 
 def run_check(args: argparse.Namespace) -> int:
-    show(encoders.check(args.directory))
+    info = encoders.check(args.directory)
+    if args.flags:
+        print(info.flags())
+    else:
+        show(info)
     return 0
 
 

@@ -6,6 +6,7 @@ An encoder directory is laid out as XLM-R is published: `model.pt`, `dict.txt`, 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ class EncoderInfo:
     Attributes:
         path: the directory.
         layers, dim, ffn: number of layers, their width, the width of their feed-forward part.
-        heads: attention heads; None where neither the checkpoint says it nor one of our architectures fits.
+        heads: attention heads, or None where the checkpoint does not say.
         positions: the longest input in tokens, `<s>` and `</s>` included.
         rows: rows of the word table.
         dictionary_size: ids of the dictionary, the four special symbols and `<mask>` included.
@@ -55,11 +56,11 @@ class EncoderInfo:
 
     @property
     def padding_rows(self) -> int:
-        """Rows of the word table past the dictionary, which no text reaches (XLM-R XL and XXL have 878)."""
+        """Rows of the word table past the dictionary, which no text reaches (XLM-R XL and XXL have such rows)."""
         return self.rows - self.dictionary_size
 
-    def flags(self) -> list[str]:
-        """The fairseq-train flags that build this encoder and load its weights.
+    def flags(self) -> str:
+        """The fairseq-train flags that build this encoder and load its weights, quoted for a shell.
 
         Raises `UserError` where the number of attention heads is unknown.
         """
@@ -77,7 +78,8 @@ class EncoderInfo:
             flags += ["--encoder-ffn-embed-dim", str(self.ffn), "--encoder-attention-heads", str(self.heads)]
         if self.positions != 512:
             flags += ["--max-positions", str(self.positions)]
-        return [*flags, "--encoder", str(self.path), "--finetune-from-model", str(self.path / MODEL)]
+        flags += ["--encoder", str(self.path), "--finetune-from-model", str(self.path / MODEL)]
+        return shlex.join(flags)
 
 
 def inspect(directory: str | os.PathLike[str]) -> EncoderInfo:

@@ -55,7 +55,7 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     """
     state = _load(Path(path))
     model = state.get("model") if isinstance(state, dict) else None
-    if not isinstance(model, dict) or not all(isinstance(value, torch.Tensor) for value in model.values()):
+    if not isinstance(model, dict) or not all(isinstance(k, str) and torch.is_tensor(v) for k, v in model.items()):
         raise UserError(f"{path}: not a fairseq checkpoint: it has no 'model' entry that holds named tensors")
     tensors = _todays_names(model)
     for name in ("embed_tokens.weight", "layers.0.fc1.weight"):
@@ -72,6 +72,8 @@ def _load(path: Path) -> Any:
     allowed: list[Any] = [argparse.Namespace]
     if torch.__version__ >= "2.6":  # before, torch cannot tell a class of another name
         allowed += [(_Unread, f"fairseq.meters.{name}") for name in _METERS]
+    # On leaving, safe_globals forbids all that it was given, even what the host had allowed for fairseq before.
+    allowed = [entry for entry in allowed if entry not in torch.serialization.get_safe_globals()]
     try:
         with torch.serialization.safe_globals(allowed):
             # Checkpoints from before torch 1.6, the published XLM-R among them, are no zip files and cannot be mapped.
@@ -119,7 +121,8 @@ def _todays_names(model: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _heads(state: Mapping[str, Any]) -> int | None:
     """The attention heads that the saved settings name: `args` before fairseq 0.10, `cfg.model` since."""
-    saved = state.get("args") or (state.get("cfg") or {}).get("model")
+    config = state.get("cfg")
+    saved = state.get("args") or (config.get("model") if isinstance(config, dict) else None)
     settings = saved if isinstance(saved, dict) else vars(saved) if isinstance(saved, argparse.Namespace) else {}
     heads = settings.get("encoder_attention_heads")
     return heads if isinstance(heads, int) else None

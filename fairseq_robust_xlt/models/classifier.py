@@ -8,9 +8,10 @@ import logging
 import torch
 from fairseq.models import register_model, register_model_architecture
 from fairseq.models.roberta import RobertaModel
-from fairseq.models.roberta.model import base_architecture
+from fairseq.models.roberta.model import RobertaEncoder, base_architecture
+from fairseq.models.transformer import TransformerEncoder
 from fairseq.utils import safe_getattr
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fairseq_robust_xlt.encoders.shapes import SHAPES
@@ -23,20 +24,34 @@ logger = logging.getLogger(__name__)
 WORD_TABLE = "encoder.sentence_encoder.embed_tokens.weight"
 
 
+class XLMREncoder(RobertaEncoder):
+    """fairseq's RoBERTa encoder without the masked-LM head, whose parameters would never get a gradient.
+
+    Weights are drawn once, by the model: fairseq would draw the word table, most of the parameters, three times.
+    """
+
+    def build_embedding(self, vocab_size, embedding_dim, padding_idx):
+        return nn.utils.skip_init(nn.Embedding, vocab_size, embedding_dim, padding_idx)
+
+    def build_encoder(self, args, dictionary, embed_tokens):
+        return TransformerEncoder(args, dictionary, embed_tokens)
+
+    def build_lm_head(self, embed_dim, output_dim, activation_fn, weight):
+        return None
+
+
 @register_model("xlmr_classifier")
 class XLMRClassifier(RobertaModel):
     """fairseq's RoBERTa encoder (which XLM-R is) with classification heads on a pooled vector.
 
-    It differs from `RobertaModel` in what multi-pass training needs: no masked-LM head, whose parameters would never
-    get a gradient; activation checkpointing that works with `torch.autograd.grad`; and loading that refuses what
-    fairseq would leave random with a warning.
+    It differs from `RobertaModel` in what multi-pass training needs: no masked-LM head, activation checkpointing that
+    works with `torch.autograd.grad`, and loading that refuses what fairseq would leave random with a warning.
     """
 
     embedding_norm: Tensor
 
     def __init__(self, args, encoder):
         super().__init__(args, encoder)
-        del encoder.lm_head
         table = encoder.sentence_encoder.embed_tokens
         if args.freeze_embeddings:
             table.weight.requires_grad = False
@@ -65,12 +80,11 @@ class XLMRClassifier(RobertaModel):
         # fairseq's own activation checkpointing refuses autograd.grad, so its layers must not see the flag.
         wanted, args.checkpoint_activations = args.checkpoint_activations, False
         try:
-            model = super().build_model(args, task)
+            model = cls(args, XLMREncoder(args, task.source_dictionary))
         finally:
             args.checkpoint_activations = wanted
         if wanted:
-            # children(): with LayerDrop, iterating over the list itself draws random numbers and skips layers.
-            for layer in model.encoder.sentence_encoder.layers.children():
+            for layer in model.encoder.sentence_encoder.layers:
                 layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
         return model
 

@@ -40,17 +40,17 @@ def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
 def difference(a: ArrayLike, b: ArrayLike, *, resamples: int = 10_000, seed: int = 0) -> Difference:
     """The difference of mean accuracy a - b, with a 95 % bootstrap percentile interval.
 
-    `a` and `b` are arrays [seeds, examples] of 0 and 1 (correct), over the same examples in the same order; the
-    number of seeds may differ. Every replicate draws examples (the same for a and b: paired) and, independently for
+    `a` and `b` are arrays [seeds, examples] over the same examples in the same order, of 0 and 1 (correct) or, for a
+    mean over the languages of a parallel test set, each example's share of correct languages; the number of seeds may
+    differ. Every replicate draws examples (the same for a and b: paired) and, independently for
     a and b, training seeds, all with replacement: the pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics
     1(2)). The interval therefore covers other test examples of the same kind and other training seeds. With one seed
-    a side it covers the examples alone; with few seeds (below about five) their spread is underestimated. Several
-    languages of one parallel test set are not further examples: give their mean, or one language at a time.
+    a side it covers the examples alone; with few seeds (below about five) their spread is underestimated.
 
-    The result is a function of the arguments alone (fixed random `seed`). Raises ValueError for other shapes or
-    values than 0 and 1.
+    The result is a function of the arguments alone (fixed random `seed`). Raises ValueError for other shapes and for
+    values outside 0 to 1.
     """
-    first, second = _correctness(a), _correctness(b)
+    first, second = _shares(a), _shares(b)
     if first.shape[1] != second.shape[1]:
         raise ValueError(f"a has {first.shape[1]} examples and b has {second.shape[1]}: they must be the same ones")
     n = first.shape[1]
@@ -91,9 +91,16 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def _correctness(values: ArrayLike) -> NDArray[np.float64]:
+    array = _shares(values)
+    if not np.isin(array, (0, 1)).all():
+        raise ValueError("correctness must be 0 or 1")
+    return array
+
+
+def _shares(values: ArrayLike) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 2 or array.size == 0:
         raise ValueError(f"expected a non-empty array [seeds, examples], not one of shape {array.shape}")
-    if not np.isin(array, (0, 1)).all():
-        raise ValueError("correctness must be 0 or 1")
+    if not ((array >= 0) & (array <= 1)).all():
+        raise ValueError("shares of correct answers lie between 0 and 1")
     return array

@@ -4,6 +4,7 @@ import argparse
 import io
 import os
 import pickle
+import shlex
 import sys
 import types
 from pathlib import Path
@@ -88,9 +89,17 @@ def test_a_nano_encoder(checkpoint, directory):
     assert (info.layers, info.dim, info.ffn, info.heads, info.positions) == (2, 64, 128, 2, 512)
     assert (info.dictionary_size, info.rows, info.pieces, info.padding_rows) == (lines + 5, lines + 5, lines + 3, 0)
     assert (info.arch, info.pre_norm, info.dtype, info.has_lm_head) == ("xlmr_nano", False, "float32", True)
-    assert info.flags() == (
-        f"--arch xlmr_nano --encoder {directory} --finetune-from-model {directory}/model.pt".split()
-    )
+    assert info.flags() == f"--arch xlmr_nano --encoder {directory} --finetune-from-model {directory}/model.pt"
+
+
+def test_flags_are_quoted_for_a_shell(checkpoint, directory):
+    folder = directory / "my encoder"
+    folder.mkdir()
+    for name in ("dict.txt", "sentencepiece.bpe.model"):
+        (directory / name).rename(folder / name)
+    save(checkpoint, folder)
+    flags = shlex.split(check(folder).flags())
+    assert flags[2:] == ["--encoder", str(folder), "--finetune-from-model", f"{folder}/model.pt"]
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -120,7 +129,7 @@ def test_a_pre_norm_encoder_and_one_that_fits_no_architecture(directory):
     info = check(directory)
     assert (info.pre_norm, info.arch, info.layers) == (True, None, 3)
     shape = "--arch xlmr_xl --encoder-layers 3 --encoder-embed-dim 64 --encoder-ffn-embed-dim 128"
-    assert " ".join(info.flags()).startswith(f"{shape} --encoder-attention-heads 2 --encoder ")
+    assert info.flags().startswith(f"{shape} --encoder-attention-heads 2 --encoder ")
 
 
 def test_other_position_tables_are_named_in_the_flags(checkpoint, directory):
@@ -129,7 +138,7 @@ def test_other_position_tables_are_named_in_the_flags(checkpoint, directory):
     save(checkpoint, directory)
     info = check(directory)
     assert info.positions == 128
-    assert "--max-positions 128" in " ".join(info.flags())
+    assert "--max-positions 128" in info.flags()
 
 
 def test_heads_decide_the_architecture_where_the_checkpoint_names_them(checkpoint, directory):
@@ -206,6 +215,7 @@ def test_encoders_that_lack_a_part_are_refused_without_a_stack_trace(checkpoint,
         ([1, 2], "not a fairseq checkpoint"),
         ({"state_dict": {"weight": torch.zeros(2)}}, "not a fairseq checkpoint"),
         ({"model": {"weight": 3}}, "not a fairseq checkpoint"),
+        ({"model": {3: torch.zeros(2)}, "cfg": argparse.Namespace()}, "not a fairseq checkpoint"),
         ({"model": {"roberta.embeddings.word_embeddings.weight": torch.zeros(2, 2)}}, "no RoBERTa or XLM-R encoder"),
     ],
 )
@@ -241,6 +251,22 @@ class Command:
 
     def __reduce__(self):
         return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("allowed_before", [True, False])
+def test_what_torch_may_load_is_afterwards_what_it_was(checkpoint, directory, allowed_before):
+    save(checkpoint, directory)
+    host = torch.serialization.get_safe_globals()
+    try:
+        torch.serialization.clear_safe_globals()
+        if allowed_before:
+            torch.serialization.add_safe_globals([argparse.Namespace, Command])
+        check(directory)
+        now = torch.serialization.get_safe_globals()
+        assert set(now) == ({argparse.Namespace, Command} if allowed_before else set())
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(host)
 
 
 @pytest.mark.parametrize("zipped", [True, False])

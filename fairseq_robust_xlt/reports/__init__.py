@@ -1,0 +1,5 @@
+"""Comparisons of scored runs (no torch, no fairseq)."""
+
+from fairseq_robust_xlt.reports.comparison import Comparison, compare, load
+
+__all__ = ["Comparison", "compare", "load"]

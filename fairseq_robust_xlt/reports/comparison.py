@@ -1,0 +1,163 @@
+"""Several methods, several seeds each, on the same test sets: accuracies, differences, intervals."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairseq_robust_xlt import scoring
+from fairseq_robust_xlt.errors import UserError, unknown
+from fairseq_robust_xlt.scoring import Difference
+from fairseq_robust_xlt.scoring import predictions as table
+from fairseq_robust_xlt.scoring.folder import PREDICTIONS
+
+#: language -> example id -> whether the prediction was right
+Correct = dict[str, dict[str, bool]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods on one subset; everything as fractions.
+
+    languages:  all of them, the source first; `others` are those that were never trained on
+    examples:   examples a language (the same ones in every language)
+    accuracy:   method -> language -> mean over seeds
+    mean:       method -> mean over `others`
+    difference: method -> difference of that mean to the first method's, with its interval (not of the first)
+    seeds:      method -> number of runs
+    """
+
+    subset: str
+    languages: tuple[str, ...]
+    source: str
+    examples: int
+    accuracy: Mapping[str, Mapping[str, float]]
+    mean: Mapping[str, float]
+    difference: Mapping[str, Difference]
+    seeds: Mapping[str, int]
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        return tuple(language for language in self.languages if language != self.source)
+
+    def asdict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "subset": self.subset,
+            "source": self.source,
+            "examples": self.examples,
+            "methods": {
+                name: {
+                    "seeds": self.seeds[name],
+                    "accuracy": dict(self.accuracy[name]),
+                    "mean_of_others": self.mean[name],
+                    **({"difference": list(self.difference[name])} if name in self.difference else {"baseline": True}),
+                }
+                for name in self.accuracy
+            },
+        }
+
+    def text(self) -> str:
+        """A table and what it can and cannot show. Needs the package tabulate (extra `report`)."""
+        try:
+            from tabulate import tabulate
+        except ImportError as error:
+            raise UserError("tables need tabulate: pip install 'fairseq-robust-xlt[report]'") from error
+        baseline = next(iter(self.accuracy))
+        rows = []
+        for name, accuracies in self.accuracy.items():
+            found = self.difference.get(name)
+            rows.append(
+                [
+                    name,
+                    *(f"{100 * accuracies[language]:.1f}" for language in self.languages),
+                    f"{100 * self.mean[name]:.1f}",
+                    f"{100 * found.estimate:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]" if found else "",
+                ]
+            )
+        head = ["", *self.languages, "mean", f"mean - {baseline}"]
+        seeds = "/".join(map(str, sorted(set(self.seeds.values()))))
+        lines = [
+            f"Accuracy in percent on {self.subset}, mean over {seeds} seeds; mean = over the {len(self.others)} "
+            f"languages without training labels ({', '.join(self.others)})",
+            "",
+            tabulate(rows, headers=head, disable_numparse=True, colalign=("left", *["right"] * (len(head) - 1))),
+            "",
+            *self._reading(),
+        ]
+        return "\n".join(lines)
+
+    def _reading(self) -> list[str]:
+        nulls = [name for name, found in self.difference.items() if found.low <= 0 <= found.high]
+        clear = [name for name in self.difference if name not in nulls]
+        width = max(((d.high - d.low) / 2 for d in self.difference.values()), default=0.0)
+        language = 1.96 * (2 * 0.25 * 0.4 / self.examples) ** 0.5
+        return [
+            "Brackets: 95 % intervals, examples (paired over methods and languages) and seeds resampled.",
+            f"Told from 0: {', '.join(clear) or 'none'}. Not told from 0 (nulls): {', '.join(nulls) or 'none'}.",
+            f"{self.examples} rows a language can show differences of the mean of about {100 * width:.0f} points and "
+            f"more; in a single language they cannot tell less than about {100 * language:.0f} points from chance, "
+            "and they cannot rank methods that are closer than that.",
+        ]
+
+
+def load(folder: str | os.PathLike[str], subset: str) -> tuple[str, Correct]:
+    """The source language and what was right in a scores folder's `subset`.
+
+    Raises `UserError` for a folder that is not one of scores, or has no such subset.
+    """
+    scores = scoring.read(folder)
+    if subset not in scores["subsets"]:
+        raise unknown("subset", subset, scores["subsets"], str(folder))
+    covered = scores["subsets"][subset]
+    others = (covered["mean_without_source"] or {"languages": []})["languages"]
+    source = next((language for language in covered["languages"] if language not in others), "")
+    correct: Correct = {}
+    for p in table.read(Path(folder) / PREDICTIONS, scores["labels"]):
+        if p.subset == subset:
+            correct.setdefault(p.languages, {})[p.id] = p.gold == p.predicted
+    return source, correct
+
+
+def compare(runs: Mapping[str, Sequence[str | os.PathLike[str]]], subset: str) -> Comparison:
+    """Compare methods; `runs` maps a method's name to the scores folders of its seeds, the first is the baseline.
+
+    Raises `UserError` where two runs were not scored on the same examples.
+    """
+    loaded = {name: [load(folder, subset) for folder in folders] for name, folders in runs.items()}
+    first_source, first = next(iter(loaded.values()))[0]
+    languages = sorted(first, key=lambda language: (language != first_source, language))
+    ids = sorted(next(iter(first.values())))
+    arrays: dict[str, NDArray[np.float64]] = {}
+    for name, parts in loaded.items():
+        for folder, (_, correct) in zip(runs[name], parts, strict=True):
+            if set(correct) != set(languages) or any(sorted(rows) != ids for rows in correct.values()):
+                raise UserError(
+                    f"{folder}: was not scored on the languages and examples of {next(iter(runs.values()))[0]}"
+                )
+        # [seeds, languages, examples]
+        arrays[name] = np.array([[[c[lang][i] for i in ids] for lang in languages] for _, c in parts], dtype=float)
+    zero_shot = [i for i, language in enumerate(languages) if language != first_source] or [0]
+    shares = {name: array[:, zero_shot].mean(axis=1) for name, array in arrays.items()}
+    baseline = next(iter(runs))
+    return Comparison(
+        subset=subset,
+        languages=tuple(languages),
+        source=first_source,
+        examples=len(ids),
+        accuracy={
+            name: dict(zip(languages, map(float, array.mean(axis=(0, 2))), strict=True))
+            for name, array in arrays.items()
+        },
+        mean={name: float(share.mean()) for name, share in shares.items()},
+        difference={
+            name: scoring.difference(share, shares[baseline]) for name, share in shares.items() if name != baseline
+        },
+        seeds={name: len(folders) for name, folders in runs.items()},
+    )
