@@ -1,29 +1,41 @@
 #!/usr/bin/env bash
-# One run: fine-tune on English, then score every language zero-shot.
+# One run: fine-tune on English, then score every language zero-shot. Called by run.sh and grid.sh.
 #   one.sh RUN SEED SUBSETS [fairseq-train flags ...]
-# Leaves $RUNS/RUN/{train.log,validate.log,scores/}; the checkpoint (0.5 GB) only with KEEP=1.
+# Leaves $RUNS/RUN/{train.log,validate.log,scores/}, and the checkpoint (0.5 GB) if RUN is $KEEP.
+# A run that is done and had the same flags is not done again.
 set -euo pipefail
-run=$RUNS/$1 seed=$2 subsets=$3
+name=$1 seed=$2 subsets=$3
 shift 3
-mkdir -p "$run"
-# The encoder's own flags: --arch, --encoder, --finetune-from-model.
-read -ra encoder <<<"$ENCODER_FLAGS"
-if ! [ -e "$run/checkpoint_last.pt" ] || [ -z "${KEEP:-}" ]; then
-    rm -f "$run"/*.pt
-    .venv/bin/fairseq-train "$DATA" --user-dir fairseq_robust_xlt --task cross_lingual \
-        --benchmark examples/quickstart/needs.yaml "${encoder[@]}" --pooling mean --freeze-embeddings \
-        --criterion robust_classification --optimizer adam --adam-betas '(0.9, 0.98)' --weight-decay 0.01 \
-        --lr 1e-4 --lr-scheduler polynomial_decay --warmup-updates 15 --total-num-update 150 --clip-norm 1.0 \
-        --batch-size 16 --max-epoch 10 --validate-interval 10 --save-interval 10 --max-length 128 \
-        --no-epoch-checkpoints --no-save-optimizer-state --seed "$seed" --save-dir "$run" --cpu \
-        --best-checkpoint-metric accuracy --maximize-best-checkpoint-metric \
-        --log-format json --log-interval 10 "$@" >"$run/train.log" 2>&1 ||
-        { tail -n 5 "$run/train.log" >&2; exit 1; }
+run=$RUNS/$name
+command="$DATA $ENCODER_FLAGS $seed $subsets $*"
+if [ -e "$run/done" ] && [ "$(cat "$run/done")" = "$command" ]; then
+    exit 0
 fi
-.venv/bin/fairseq-validate "$DATA" --user-dir fairseq_robust_xlt --task cross_lingual \
+rm -rf "$run"
+mkdir -p "$run"
+started=$SECONDS
+quiet() { # LOG COMMAND...: on failure show the end of the log
+    local log=$1
+    shift
+    "$@" >"$log" 2>&1 || { tail -n 5 "$log" >&2; echo "error: $name failed; all of it is in $log" >&2; exit 1; }
+}
+read -ra encoder <<<"$ENCODER_FLAGS" # --arch, --encoder, --finetune-from-model
+quiet "$run/train.log" .venv/bin/fairseq-train "$DATA" --user-dir fairseq_robust_xlt \
+    --task cross_lingual --benchmark examples/quickstart/needs.yaml "${encoder[@]}" \
+    --pooling mean --freeze-embeddings --attention-dropout 0 --max-length 128 \
+    --criterion robust_classification --optimizer adam --weight-decay 0.01 --clip-norm 1.0 \
+    --lr 2e-4 --lr-scheduler polynomial_decay --warmup-updates 15 --total-num-update 150 --batch-size 8 \
+    --max-epoch 5 --validate-interval 5 --save-interval 5 --no-epoch-checkpoints --no-save-optimizer-state \
+    --best-checkpoint-metric accuracy --maximize-best-checkpoint-metric \
+    --save-dir "$run" --seed "$seed" --cpu --log-format json --log-interval 10 "$@"
+quiet "$run/validate.log" .venv/bin/fairseq-validate "$DATA" --user-dir fairseq_robust_xlt --task cross_lingual \
     --benchmark examples/quickstart/needs.yaml --path "$run/checkpoint_last.pt" --valid-subset "$subsets" \
-    --batch-size 64 --scores "$run/scores" --cpu --log-format none >"$run/validate.log" 2>&1 ||
-    { tail -n 5 "$run/validate.log" >&2; exit 1; }
-if [ -z "${KEEP:-}" ]; then
+    --batch-size 64 --scores "$run/scores" --cpu --log-format none
+if [ "$name" != "${KEEP:-}" ]; then
     rm -f "$run"/*.pt "$run"/dict.txt "$run"/sentencepiece.bpe.model
 fi
+echo "$command" >"$run/done"
+accuracy=$(sed -n 's/.*"valid_accuracy": "\([0-9.]*\)".*/\1/p' "$run/train.log" | tail -n 1)
+note=$(sed -n 's/.*noise synonyms: /; synonyms: /p' "$run/train.log" | tail -n 1)
+warning=$(sed -n 's/.*this training ended/; this training ended/p' "$run/train.log" | tail -n 1)
+echo "$name: English dev $accuracy % ($((SECONDS - started)) s)$note$warning"
