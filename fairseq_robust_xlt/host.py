@@ -51,6 +51,7 @@ def prepare() -> None:
     _copy_checkpoints_whole()
     _launch_or_say_how()
     _ddp_on_cpu()
+    _gather_on_any_device()
     _one_message_per_mistake()
     _prepared = True
 
@@ -190,7 +191,8 @@ def _copy_checkpoints_whole() -> None:
     def copy_whole(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
         if PathManager.path_requires_pathmanager(src_path) or PathManager.path_requires_pathmanager(dst_path):
             return copy(src_path, dst_path, overwrite=overwrite)
-        temporary = f"{dst_path}.tmp"
+        # Not `.tmp`: fairseq writes into a file of that name, which a kill could leave linked to another checkpoint.
+        temporary = f"{dst_path}.copy"
         Path(temporary).unlink(missing_ok=True)
         try:
             os.link(src_path, temporary)
@@ -259,6 +261,21 @@ def _ddp_on_cpu() -> None:
     wrapper.DistributedDataParallel = DistributedDataParallel
 
 
+def _gather_on_any_device() -> None:
+    """fairseq-validate in several processes gathers its logs through a CUDA buffer, and refuses more than 16 kB."""
+    import torch
+    from fairseq import utils
+    from fairseq.distributed import utils as distributed_utils
+
+    def all_gather_list(data, group=None, max_size=None):
+        group = distributed_utils.get_global_group() if group is None else group
+        parts = [None] * distributed_utils.get_world_size(group)
+        torch.distributed.all_gather_object(parts, utils.move_to_cpu(data), group=group)
+        return parts
+
+    distributed_utils.all_gather_list = all_gather_list
+
+
 # ---- errors --------------------------------------------------------------------------------------------------------
 
 
@@ -285,3 +302,22 @@ def _one_message_per_mistake() -> None:
             print(f"error: {mistake}", file=sys.stderr)
 
     sys.excepthook = excepthook
+    _one_message_under_hydra()
+
+
+def _one_message_under_hydra() -> None:
+    """Hydra keeps what a job raised, and prints a trace of it when the job's return value is asked for (from 1.1)."""
+    from hydra.core.utils import JobReturn
+
+    stock = JobReturn.return_value
+    if not isinstance(stock, property):
+        return
+
+    def return_value(self):
+        mistake = user_error(self._return_value) if isinstance(self._return_value, Exception) else None
+        if mistake is None:
+            return stock.fget(self)
+        print(f"error: {mistake}", file=sys.stderr)
+        raise SystemExit(1)
+
+    JobReturn.return_value = property(return_value, stock.fset)

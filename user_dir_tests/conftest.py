@@ -10,7 +10,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -250,6 +250,57 @@ def train_in_process(*arguments: str) -> None:
     distributed_utils.call_main(cfg, train.main)
 
 
+def validate_in_process(*arguments: str) -> None:
+    """The real fairseq-validate in this process."""
+    import fairseq_robust_xlt
+
+    fairseq_robust_xlt.register()
+    from fairseq import options
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+    from fairseq.distributed import utils as distributed_utils
+    from fairseq_cli import validate
+
+    given = list(map(str, arguments))
+    args, explicit = (
+        options.parse_args_and_arch(options.get_validation_parser(), given, suppress_defaults=only_explicit)
+        for only_explicit in (False, True)
+    )
+    distributed_utils.call_main(convert_namespace_to_omegaconf(args), validate.main, override_args=explicit)
+
+
+def score_arguments(data: Path, checkpoint: Path, *more: str, task: str = "xnli") -> list[str]:
+    """The arguments of fairseq-validate on the CPU; `more` come last and win."""
+    return [
+        str(data),
+        *("--user-dir", str(PACKAGE), "--task", task, "--path", str(checkpoint), "--cpu"),
+        *("--valid-subset", "test", "--batch-size", "64", "--num-workers", "0", "--log-format", "json"),
+        *more,
+    ]
+
+
+def mistake(call: Callable, *arguments) -> str:
+    """The message of the `UserError` that `call(*arguments)` ends with: what a command prints after `error:`."""
+    import fairseq_robust_xlt
+
+    fairseq_robust_xlt.register()
+    from fairseq_robust_xlt import host
+
+    with pytest.raises(Exception) as caught:  # noqa: B017, PT011
+        call(*arguments)
+    error = host.user_error(caught.value)
+    assert error is not None, f"not a user's mistake: {caught.value!r}"
+    return str(error)
+
+
+def one_message(done: subprocess.CompletedProcess) -> str:
+    """The message of a command that failed as it should: exit status 1, one `error:` line, no stack trace."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert len(lines) == 1, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr + done.stdout
+    return lines[0].removeprefix("error: ")
+
+
 class Training:
     """fairseq's real trainer in this process, taken update by update: what `fairseq_cli.train.main` sets up."""
 
@@ -273,6 +324,13 @@ class Training:
         self.criterion = self.task.build_criterion(cfg.criterion)
         self.trainer = Trainer(cfg, self.task, self.model, self.criterion, None)
         _, self.iterator = checkpoint_utils.load_checkpoint(cfg.checkpoint, self.trainer)
+
+    def save(self) -> Path:
+        """Save as at the end of an epoch without validation; returns the path of checkpoint_last.pt."""
+        from fairseq import checkpoint_utils
+
+        checkpoint_utils.save_checkpoint(self.cfg.checkpoint, self.trainer, self.iterator, None)
+        return Path(self.cfg.checkpoint.save_dir) / "checkpoint_last.pt"
 
     def groups(self):
         """The groups of batches of the next epoch, one group an update."""
@@ -323,3 +381,11 @@ def load_checkpoint(path: Path) -> dict:
     from fairseq import checkpoint_utils
 
     return checkpoint_utils.load_checkpoint_to_cpu(str(path))
+
+
+@pytest.fixture(scope="session")
+def standard_run(tmp_path_factory, xnli_folder, encoder_dir) -> Path:
+    """The folder of a finished run on the XNLI-like data (read it, never write into it)."""
+    folder = tmp_path_factory.mktemp("standard_run")
+    train_in_process(*train_arguments(xnli_folder, encoder_dir, folder, "--max-epoch", "2"))
+    return folder

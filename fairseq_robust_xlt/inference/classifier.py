@@ -66,7 +66,7 @@ class Classifier:
 
         Raises `UserError` for an empty text or an input with another number of texts, with its number.
         """
-        return list(self.stream(inputs, batch_size))
+        return list(self._stream(inputs, batch_size, _LARGEST_WINDOW))
 
     def stream(self, inputs: Iterable[Input], batch_size: int = 64) -> Iterator[Labelled]:
         """As `predict`, in the order of the inputs and in bounded memory, however many there are.
@@ -74,8 +74,10 @@ class Classifier:
         Inputs are taken in windows that grow from one to 1,024, so that the first results come at once and similar
         lengths share a batch later.
         """
+        return self._stream(inputs, batch_size, 1)
+
+    def _stream(self, inputs: Iterable[Input], batch_size: int, size: int) -> Iterator[Labelled]:
         numbered = enumerate(inputs, start=1)
-        size = 1
         while window := list(itertools.islice(numbered, size)):
             yield from self._window([self._texts(number, given) for number, given in window], batch_size)
             size = min(2 * size, _LARGEST_WINDOW)

@@ -1,0 +1,120 @@
+"""Two processes on the CPU do what one does with --update-freq 2; launches that would train nothing are refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import (
+    json_lines,
+    load_checkpoint,
+    logged,
+    mistake,
+    one_message,
+    run_command,
+    score_arguments,
+    train_arguments,
+    train_in_process,
+    validate_in_process,
+)
+
+#: The method and the DDP wrapper of each run that is compared.
+CASES = [
+    pytest.param("adv", "legacy_ddp"),
+    pytest.param("rs-rp", "pytorch_ddp"),
+    pytest.param("adv", "pytorch_ddp", marks=pytest.mark.slow),
+    pytest.param("rs-rp", "legacy_ddp", marks=pytest.mark.slow),
+]
+
+
+def run_in_two(command: str, *arguments: str):
+    """The command in two processes, as torchrun starts them."""
+    # A port of its own: two test runs on one machine must not meet.
+    launch = ("--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", "--no-python")
+    done = run_command("torchrun", *launch, str(Path(sys.executable).parent / command), *arguments)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done
+
+
+def settings(method: str, *more: str) -> list[str]:
+    return ["--method", method, "--dropout", "0", "--attention-dropout", "0", "--batch-size", "8", *more]
+
+
+def curve(output: str) -> dict[int, tuple[float, float]]:
+    """Update -> (loss, norm of the gradient)."""
+    lines = json_lines(output, "train_inner")
+    return {int(line["num_updates"]): (float(line["loss"]), float(line["gnorm"])) for line in lines}
+
+
+def assert_same_curve(one: dict, other: dict) -> None:
+    assert one.keys() == other.keys()
+    for update in one:
+        assert one[update] == pytest.approx(other[update], rel=2e-3, abs=2e-4), update
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, xnli_folder, encoder_dir):
+    """method -> (run folder, curve) of one process that gathers two batches an update."""
+    runs = {}
+    for method in ("adv", "rs-rp"):
+        folder = tmp_path_factory.mktemp(method)
+        arguments = train_arguments(xnli_folder, encoder_dir, folder, *settings(method, "--update-freq", "2"))
+        with logged() as records:
+            train_in_process(*arguments)
+        output = "\n".join(f"| INFO | {record.name} | {record.getMessage()}" for record in records)
+        runs[method] = (folder, curve(output))
+        assert len(runs[method][1]) == 13
+    return runs
+
+
+@pytest.mark.parametrize(("method", "backend"), CASES)
+def test_two_processes_follow_the_curve_of_one(alone, tmp_path, xnli_folder, encoder_dir, method, backend):
+    arguments = train_arguments(xnli_folder, encoder_dir, tmp_path, *settings(method, "--ddp-backend", backend))
+    both = curve(run_in_two("fairseq-train", *arguments).stdout)
+    folder, expected = alone[method]
+    assert_same_curve(both, expected)
+    assert len(set(expected.values())) == 13, "a curve that does not move compares nothing"
+    one, two = (load_checkpoint(path / "checkpoint_last.pt")["model"] for path in (folder, tmp_path))
+    key = "classification_heads.sentence_classification_head.out_proj.weight"
+    assert two[key].numpy() == pytest.approx(one[key].numpy(), abs=1e-3)
+
+
+def test_two_processes_resume_under_weights_only_and_score_each_example_once(alone, tmp_path, xnli_folder, encoder_dir):
+    arguments = train_arguments(xnli_folder, encoder_dir, tmp_path / "run", *settings("adv"))
+    first = curve(run_in_two("fairseq-train", *arguments, "--max-update", "6").stdout)
+    second = curve(run_in_two("fairseq-train", *arguments).stdout)
+    assert list(first) == list(range(1, 7))
+    assert_same_curve(first | second, alone["adv"][1])
+    assert min(second) == 7
+
+    checkpoint = tmp_path / "run/checkpoint_last.pt"
+    arguments = score_arguments(xnli_folder, checkpoint, "--batch-size", "7", "--valid-subset", "test,dev-sw")
+    run_in_two("fairseq-validate", *arguments, "--scores", str(tmp_path / "two"))
+    validate_in_process(*arguments, "--scores", str(tmp_path / "one"))
+    two, one = (read(tmp_path / name) for name in ("two", "one"))
+    assert two == one
+    assert two["test"]["sw"] == {"n": 45, "correct": two["test"]["sw"]["correct"]}
+
+
+def read(scores: Path) -> dict:
+    subsets = json.loads((scores / "scores.json").read_text(encoding="utf-8"))["subsets"]
+    return {
+        name: {language: {"n": c["n"], "correct": c["correct"]} for language, c in subset["languages"].items()}
+        for name, subset in subsets.items()
+    }
+
+
+def test_a_launch_by_address_that_would_train_nothing_is_refused(tmp_path, xnli_folder, encoder_dir):
+    """fairseq alone starts no process at all and exits 0."""
+    arguments = train_arguments(xnli_folder, encoder_dir, tmp_path / "run", "--distributed-world-size", "2")
+    done = run_command("fairseq-train", *arguments, "--distributed-init-method", "tcp://localhost:29411")
+    assert "torchrun --nproc_per_node" in one_message(done)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_launch_without_address_is_refused(tmp_path, xnli_folder, encoder_dir):
+    arguments = train_arguments(xnli_folder, encoder_dir, tmp_path / "run", "--distributed-world-size", "2")
+    assert "torchrun --nproc_per_node" in mistake(train_in_process, *arguments)
+    assert not (tmp_path / "run").exists()
