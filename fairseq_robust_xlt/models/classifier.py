@@ -84,7 +84,8 @@ class XLMRClassifier(RobertaModel):
         finally:
             args.checkpoint_activations = wanted
         if wanted:
-            for layer in model.encoder.sentence_encoder.layers:
+            # children(): with LayerDrop, iterating over the list itself draws random numbers and skips layers.
+            for layer in model.encoder.sentence_encoder.layers.children():
                 layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
         return model
 

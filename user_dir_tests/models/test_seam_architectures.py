@@ -33,7 +33,9 @@ def models(sib_folder, encoder_dir, tmp_path_factory):
             from fairseq import models, tasks, utils
 
             folder = tmp_path_factory.mktemp("run")
-            cfg = configuration(*train_arguments(sib_folder, encoder_dir, folder, "--arch", arch, *SMALL, task="sib200"))
+            cfg = configuration(
+                *train_arguments(sib_folder, encoder_dir, folder, "--arch", arch, *SMALL, task="sib200")
+            )
             utils.set_torch_seed(1)
             task = tasks.setup_task(cfg.task)
             if arch in OURS:
