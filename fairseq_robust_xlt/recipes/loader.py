@@ -115,8 +115,10 @@ def _read(path: Path) -> dict[str, Any]:
     allowed = {"summary", "citation", "defaults", "paper"}
     if not isinstance(table, dict) or set(table) - allowed or not isinstance(table.get("defaults"), dict):
         raise UserError(f"{path}: a recipe has the keys {', '.join(sorted(allowed))}; `defaults` holds its settings")
+    if not isinstance(table.get("paper", {}), dict):
+        raise UserError(f"{path}: `paper` holds settings as `defaults` does, not {table['paper']!r}")
     for part in ("defaults", "paper"):
-        for key, value in (table.get(part) or {}).items():
+        for key, value in table.get(part, {}).items():
             if key not in KEYS:
                 raise unknown(f"setting in `{part}`", key, KEYS, str(path))
             if not _fits(value, KEYS[key]):
@@ -127,7 +129,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _fits(value: Any, kind: str) -> bool:
     if value is None or isinstance(value, bool):
         return kind == "bool" if value is not None else kind.endswith("None")
-    return isinstance(value, {"str": str, "int": int}.get(kind, (int, float)))
+    return kind != "bool" and isinstance(value, {"str": str, "int": int}.get(kind, (int, float)))
 
 
 def _check(recipe: Recipe, path: Path) -> None:
