@@ -126,13 +126,13 @@ def load_error(path: object, error: Exception) -> UserError:
     if isinstance(error, FileNotFoundError | IsADirectoryError):
         return UserError(f"{path}: there is no such checkpoint file")
     if isinstance(error, pickle.UnpicklingError) and "nsupported" in text:
-        wanted = re.search(r"(?:GLOBAL|global:?|class) ([\w.]+)", text)
+        wanted = re.search(r"(?:GLOBAL|class) ([\w.]+)", text)
         name = f" {wanted[1]!r}" if wanted else ""
         return UserError(
             f"{path}: refused, because loading it would run or build{name}, which no fairseq checkpoint needs; "
             "nothing in it was run"
         )
-    return UserError(f"{path}: not a whole checkpoint (truncated, or another kind of file): {text.splitlines()[0]}")
+    return UserError(f"{path}: not a whole checkpoint (truncated, or another kind of file): {text.partition(chr(10))[0]}")
 
 
 def _report_load_errors() -> None:

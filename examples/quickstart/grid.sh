@@ -5,12 +5,13 @@ set -euo pipefail
 export RUNS=${RUNS:-runs/quickstart-grid}
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 declare -A radii=([rs-rp]="0.25 0.5 1.0" [adv]="0.01 0.03 0.1")
+declare -A more=([rs-rp]="" [adv]="--perturb-steps 1")
 {
     for seed in $seeds; do
         echo "standard-0-$seed $seed valid --method standard" # radius 0 of every method
         for method in rs-rp adv; do
             for radius in ${radii[$method]}; do
-                echo "$method-$radius-$seed $seed valid --method $method --radius $radius"
+                echo "$method-$radius-$seed $seed valid --method $method ${more[$method]} --radius $radius"
             done
         done
     done

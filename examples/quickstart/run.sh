@@ -13,12 +13,12 @@ methods=(
     "dropout-0.3 --method standard --dropout 0.3"
     "rs-rp --method rs-rp --radius 0.5"
     "rs-da --method rs-da --synonyms examples/quickstart/data/synonyms.json"
-    "adv --method adv --radius 0.03"
+    "adv --method adv --perturb-steps 1 --radius 0.03"
 )
 for method in "${methods[@]}"; do
     read -r name flags <<<"$method"
     for seed in $seeds; do
-        echo "$name-$seed $seed valid,test $flags"
+        echo "$name-$seed $seed test $flags"
     done
 done | in_parallel
 

@@ -153,7 +153,7 @@ class Passes:
         fairseq's own tasks do not say which update it is, but its trainer seeds torch with seed + update.
         """
         seed, update = self.seed_and_update or (torch.initial_seed(), 0)
-        return [(seed, update, int(example)) for example in self.sample["id"].tolist()]
+        return [(seed % 2**64, update, int(example)) for example in self.sample["id"].tolist()]
 
 
 class _Generators:

@@ -163,11 +163,9 @@ class RobustClassificationCriterion(FairseqCriterion):
         predicted = [value for key, value in sums.items() if key.startswith("predicted/")]
         if predicted:
             metrics.log_scalar("most_predicted", 100 * max(predicted) / size, size, round=1)
-        seen = [key[2:] for key in keys if key.startswith("n/") and sums[key]]
-        if len(seen) > 1:
-            for language in seen:
-                n = sums[f"n/{language}"]
-                metrics.log_scalar(f"accuracy_{language}", 100 * sums[f"correct/{language}"] / n, n, round=4)
+        for language in [key[2:] for key in keys if key.startswith("n/") and sums[key]]:
+            n = sums[f"n/{language}"]
+            metrics.log_scalar(f"accuracy_{language}", 100 * sums[f"correct/{language}"] / n, n, round=4)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:

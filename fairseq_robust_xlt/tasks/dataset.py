@@ -40,6 +40,7 @@ class CrossLingualDataset(FairseqDataset):
         indices = {language: index for index, language in enumerate(benchmark.languages)}
         self.labels = torch.tensor([-1 if e.label is None else e.label for e in examples])
         self.languages = torch.tensor([indices[e.language] for e in examples])
+        self.multilingual = len(self.languages.unique()) > 1
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -58,7 +59,7 @@ class CrossLingualDataset(FairseqDataset):
         return [torch.from_numpy(ids.astype(np.int64)) for ids in arrays]
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """A batch: `src_tokens` [batch, length] padded on the right, `target` and `language` [batch]."""
+        """A batch: `src_tokens` [batch, length] padded on the right, `target` [batch] and perhaps `language` [batch]."""
         if not samples:
             return {}
         ids = torch.tensor([sample["id"] for sample in samples])
@@ -72,7 +73,8 @@ class CrossLingualDataset(FairseqDataset):
                 "src_lengths": lengths,
             },
             "target": self.labels[ids],
-            "language": self.languages[ids],
+            # An accuracy for each language is logged where there are several.
+            **({"language": self.languages[ids]} if self.multilingual else {}),
             "nsentences": len(samples),
             "ntokens": int(lengths.sum()),
         }
