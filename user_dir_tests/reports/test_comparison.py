@@ -1,0 +1,108 @@
+"""Comparing scored runs, against scikit-learn and a count by hand."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score
+
+from fairseq_robust_xlt import reports, scoring
+from fairseq_robust_xlt.cli.main import main
+from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.scoring import Prediction
+
+LANGUAGES = ("en", "sw", "ur")
+
+
+def scores(folder, right: float, seed: int, languages=LANGUAGES, n=80, source="en"):
+    """A scores folder whose predictions are right with the given probability."""
+    rng = random.Random(seed)
+    rows = []
+    for language in languages:
+        for i in range(n):
+            gold = i % 3
+            predicted = gold if rng.random() < right else (gold + 1) % 3
+            rows.append(Prediction("test", language, str(i), gold, predicted, (0.5, 0.3, 0.2)))
+    signature = {"checkpoint_sha256": f"{seed}", "benchmark": {"name": "made"}}
+    scoring.add(folder, signature, rows, ["a", "b", "c"], source=source)
+    return rows
+
+
+def test_accuracies_means_and_differences(tmp_path):
+    rows = {
+        (name, seed): scores(tmp_path / f"{name}{seed}", right, 10 * seed + i)
+        for i, (name, right) in enumerate({"standard": 0.5, "fgm": 0.75}.items())
+        for seed in (1, 2)
+    }
+    found = reports.compare({n: [tmp_path / f"{n}{s}" for s in (1, 2)] for n in ("standard", "fgm")}, "test")
+    assert found.languages == ("en", "sw", "ur")
+    assert found.others == ("sw", "ur")
+    for name in ("standard", "fgm"):
+        for language in LANGUAGES:
+            both = [
+                accuracy_score(
+                    [p.gold for p in rows[name, seed] if p.languages == language],
+                    [p.predicted for p in rows[name, seed] if p.languages == language],
+                )
+                for seed in (1, 2)
+            ]
+            assert found.accuracy[name][language] == pytest.approx(np.mean(both))
+        assert found.mean[name] == pytest.approx(np.mean([found.accuracy[name][lang] for lang in ("sw", "ur")]))
+    difference = found.difference["fgm"]
+    assert difference.estimate == pytest.approx(found.mean["fgm"] - found.mean["standard"])
+    assert 0 < difference.low < difference.estimate < difference.high
+    assert "standard" not in found.difference
+    text = found.text()
+    assert "Told from 0: fgm" in text
+    assert "nulls): none" in text
+
+
+def test_a_method_compared_with_itself_is_a_null(tmp_path):
+    scores(tmp_path / "a", 0.6, 1)
+    found = reports.compare({"one": [tmp_path / "a"], "other": [tmp_path / "a"]}, "test")
+    assert found.difference["other"] == (0.0, 0.0, 0.0)
+    assert "nulls): other" in found.text()
+
+
+def test_the_order_of_rows_does_not_matter_but_other_examples_are_refused(tmp_path):
+    scores(tmp_path / "a", 0.6, 1)
+    scores(tmp_path / "b", 0.6, 2, n=70)
+    scores(tmp_path / "c", 0.6, 3, languages=("en", "sw"))
+    for other in ("b", "c"):
+        with pytest.raises(UserError, match="was not scored on the languages and examples of"):
+            reports.compare({"one": [tmp_path / "a"], "other": [tmp_path / other]}, "test")
+
+
+def test_the_command(tmp_path, capsys):
+    scores(tmp_path / "a", 0.5, 1)
+    scores(tmp_path / "b", 0.9, 2)
+    runs = [f"standard={tmp_path / 'a'}", f"fgm={tmp_path / 'b'}"]
+    assert main(["report", *runs, "--json", str(tmp_path / "report.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "mean - standard" in printed
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["methods"]["standard"]["baseline"] is True
+    assert written["methods"]["fgm"]["difference"][0] > 0.2
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        (["standard"], "expected NAME=FOLDER"),
+        (["=x"], "expected NAME=FOLDER"),
+        (["a={a}", "a={a}"], "given twice"),
+        (["a={a},"], "expected NAME=FOLDER"),
+        (["a={a}/nothing"], "cannot read"),
+        (["a={a}", "--subset", "tset"], "unknown subset 'tset'; did you mean test?"),
+    ],
+)
+def test_mistakes_are_one_message(tmp_path, capsys, runs, message):
+    scores(tmp_path / "a", 0.5, 1)
+    assert main(["report", *[run.format(a=tmp_path / "a") for run in runs]]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
