@@ -125,14 +125,14 @@ def load_error(path: object, error: Exception) -> UserError:
     text = str(error)
     if isinstance(error, FileNotFoundError | IsADirectoryError):
         return UserError(f"{path}: there is no such checkpoint file")
-    if isinstance(error, pickle.UnpicklingError) and "nsupported" in text:
-        wanted = re.search(r"(?:GLOBAL|class) ([\w.]+)", text)
-        name = f" {wanted[1]!r}" if wanted else ""
+    wanted = re.search(r"(?:GLOBAL |class '?|function )([\w.]+)", text)
+    if isinstance(error, pickle.UnpicklingError) and wanted:
         return UserError(
-            f"{path}: refused, because loading it would run or build{name}, which no fairseq checkpoint needs; "
+            f"{path}: refused, because loading it would run or build {wanted[1]!r}, which no fairseq checkpoint needs; "
             "nothing in it was run"
         )
-    return UserError(f"{path}: not a whole checkpoint (truncated, or another kind of file): {text.partition(chr(10))[0]}")
+    what = f"{type(error).__name__}: {text}".partition("\n")[0]
+    return UserError(f"{path}: not a whole checkpoint (truncated, or another kind of file): {what}")
 
 
 def _report_load_errors() -> None:
@@ -144,7 +144,7 @@ def _report_load_errors() -> None:
     def load_checkpoint_to_cpu(path, *args, **kwargs):
         try:
             return load(path, *args, **kwargs)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
+        except Exception as error:  # bytes that are no checkpoint end in an exception of almost any kind
             raise load_error(path, error) from error
 
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu

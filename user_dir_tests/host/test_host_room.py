@@ -1,0 +1,124 @@
+"""Copies of checkpoints, the message of a mistake, and launches that would train nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+from conftest import Training, configuration, train_arguments
+
+import fairseq_robust_xlt
+from fairseq_robust_xlt import host
+from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.files import sha256
+
+fairseq_robust_xlt.register()
+
+
+def copy(source, target) -> None:
+    from fairseq.file_io import PathManager
+
+    assert PathManager.copy(str(source), str(target), overwrite=True)
+
+
+def test_training_on_never_changes_the_best_checkpoint(sib_folder, encoder_dir, tmp_path) -> None:
+    """checkpoint_best and checkpoint_last may be one file with two names; saving again must part them."""
+    from fairseq import checkpoint_utils
+
+    run = Training(*train_arguments(sib_folder, encoder_dir, tmp_path, task="sib200"))
+    if hasattr(checkpoint_utils.save_checkpoint, "best"):
+        del checkpoint_utils.save_checkpoint.best
+    best, last = tmp_path / "checkpoint_best.pt", tmp_path / "checkpoint_last.pt"
+    run.train(1)
+    checkpoint_utils.save_checkpoint(run.cfg.checkpoint, run.trainer, run.iterator, 80.0)
+    after_one = sha256(best)
+    assert sha256(last) == after_one
+    run.train(1)
+    checkpoint_utils.save_checkpoint(run.cfg.checkpoint, run.trainer, run.iterator, 70.0)
+    assert sha256(best) == after_one
+    assert sha256(last) != after_one
+    run.train(1)
+    checkpoint_utils.save_checkpoint(run.cfg.checkpoint, run.trainer, run.iterator, 90.0)
+    assert sha256(best) == sha256(last) != after_one
+    assert sorted(path.name for path in tmp_path.glob("checkpoint*")) == ["checkpoint_best.pt", "checkpoint_last.pt"]
+    del checkpoint_utils.save_checkpoint.best
+
+
+def test_a_copy_replaces_and_is_whole(tmp_path) -> None:
+    source, target = tmp_path / "checkpoint3.pt", tmp_path / "checkpoint_last.pt"
+    source.write_bytes(b"new")
+    target.write_bytes(b"older")
+    copy(source, target)
+    assert target.read_bytes() == b"new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [source.name, target.name]
+    source.unlink()  # as --keep-last-epochs does
+    assert target.read_bytes() == b"new"
+
+
+def test_what_a_kill_in_a_copy_leaves_is_never_written_into(sib_folder, encoder_dir, tmp_path) -> None:
+    """A copy that was killed leaves a second name of another checkpoint; fairseq writes its own files elsewhere."""
+    source, target = tmp_path / "checkpoint_best.pt", tmp_path / "checkpoint_last.pt"
+    source.write_bytes(b"best")
+    target.mkdir()  # cannot be replaced: the copy ends where a kill would end it
+    with pytest.raises(OSError):  # noqa: PT011
+        copy(source, target)
+    (left,) = set(tmp_path.iterdir()) - {source, target}
+    assert left.samefile(source) or left.read_bytes() == b"best"
+    target.rmdir()
+    run = Training(*train_arguments(sib_folder, encoder_dir, tmp_path, task="sib200"))
+    run.train(1)
+    run.save()
+    assert source.read_bytes() == b"best"
+    copy(source, target)
+    assert target.read_bytes() == b"best"
+    assert not left.exists()
+
+
+def test_one_message_for_a_mistake(capsys) -> None:
+    try:
+        try:
+            raise UserError("--radius -1: must be 0 or larger")
+        except UserError as error:
+            raise Exception("Cannot load model parameters from checkpoint") from error
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    assert capsys.readouterr().err == "error: --radius -1: must be 0 or larger\n"
+
+
+def test_a_fault_of_ours_keeps_its_trace(capsys) -> None:
+    try:
+        {}["nothing"]
+    except KeyError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert "KeyError: 'nothing'" in said
+
+
+def launch(*flags: str):
+    return configuration("DATA", "--task", "sib200", "--arch", "xlmr_nano", "--cpu", *flags)
+
+
+@pytest.mark.parametrize("address", [(), ("--distributed-init-method", "tcp://localhost:29511")])
+def test_a_launch_that_would_train_nothing(address) -> None:
+    with pytest.raises(UserError, match="--distributed-world-size 2 on CPU.*would train nothing.*torchrun"):
+        host.check_launch(launch("--distributed-world-size", "2", *address))
+
+
+def test_bf16_is_not_a_tpu() -> None:
+    cfg = launch("--bf16")
+    assert cfg.common.tpu
+    host.check_launch(cfg)
+    assert cfg.common.bf16
+    assert not cfg.common.tpu
+
+
+def test_preparing_twice_is_preparing_once() -> None:
+    from fairseq import checkpoint_utils
+
+    hook, load = sys.excepthook, checkpoint_utils.load_checkpoint_to_cpu
+    host.prepare()
+    assert sys.excepthook is hook
+    assert checkpoint_utils.load_checkpoint_to_cpu is load
+    assert os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] == "1"
