@@ -24,7 +24,7 @@ quiet "$run/train.log" .venv/bin/fairseq-train "$DATA" --user-dir fairseq_robust
     --task cross_lingual --benchmark examples/quickstart/needs.yaml "${encoder[@]}" \
     --pooling mean --freeze-embeddings --attention-dropout 0 --max-length 128 \
     --criterion robust_classification --optimizer adam --weight-decay 0.01 --clip-norm 1.0 \
-    --lr 1e-4 --lr-scheduler polynomial_decay --warmup-updates 15 --total-num-update 150 --batch-size 8 \
+    --lr 2e-4 --lr-scheduler polynomial_decay --warmup-updates 8 --total-num-update 75 --batch-size 16 \
     --max-epoch 5 --validate-interval 5 --save-interval 5 --no-epoch-checkpoints --no-save-optimizer-state \
     --best-checkpoint-metric accuracy --maximize-best-checkpoint-metric \
     --save-dir "$run" --seed "$seed" --cpu --log-format json --log-interval 10 "$@"

@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     # fairseq's import turns on debug logging for everything, and its Hydra warns of itself at every start.
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     warnings.filterwarnings(
-        "ignore", category=UserWarning, module=r"(hydra|torch\.utils\.data|fairseq_robust_xlt\.host)"
+        "ignore", category=UserWarning, module=r"(hydra|torch\.utils\.data|fairseq_robust_xlt\.host\.loading)"
     )
     try:
         return args.run(args)

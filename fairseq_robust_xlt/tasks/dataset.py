@@ -59,7 +59,7 @@ class CrossLingualDataset(FairseqDataset):
         return [torch.from_numpy(ids.astype(np.int64)) for ids in arrays]
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """A batch: `src_tokens` [batch, length] padded on the right, `target` [batch] and perhaps `language` [batch]."""
+        """A batch: `src_tokens` [batch, length] padded on the right, `target` [batch], perhaps `language` [batch]."""
         if not samples:
             return {}
         ids = torch.tensor([sample["id"] for sample in samples])

@@ -1,0 +1,78 @@
+"""Processes: launches that fairseq gets wrong on the CPU, and `--bf16`."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+
+from fairseq_robust_xlt.errors import UserError
+
+TORCHRUN = "torchrun --nproc_per_node N --no-python fairseq-train ... --cpu"
+
+
+def launch_or_say_how() -> None:
+    from fairseq.distributed import utils as distributed_utils
+
+    call_main = distributed_utils.call_main
+
+    @functools.wraps(call_main)
+    def checked_call_main(cfg, main, **kwargs):
+        check_launch(cfg)
+        return call_main(cfg, main, **kwargs)
+
+    distributed_utils.call_main = checked_call_main
+
+
+def check_launch(cfg) -> None:
+    """Mend what fairseq's launcher gets wrong, in place; raise `UserError` for a launch that would train nothing."""
+    import torch
+
+    common, launch = cfg.common, cfg.distributed_training
+    if common.bf16 and common.tpu and importlib.util.find_spec("torch_xla") is None:
+        common.tpu = False  # fairseq reads --bf16 as "on a TPU"
+    if torch.cuda.device_count() > 0 and not common.cpu:
+        return
+    if launch.distributed_init_method is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # torchrun on CPU: fairseq would divide by the number of GPUs, or start runs that know nothing of each other.
+        launch.distributed_init_method = "env://"
+        launch.distributed_world_size = int(os.environ["WORLD_SIZE"])
+        launch.distributed_rank = int(os.environ["RANK"])
+        launch.distributed_backend = "gloo"
+        launch.distributed_no_spawn = True
+        launch.device_id = 0
+    elif launch.distributed_world_size > 1 and not launch.distributed_no_spawn:
+        raise UserError(
+            f"--distributed-world-size {launch.distributed_world_size} on CPU: fairseq starts one process for each "
+            f"GPU, so this would train nothing; start the processes with: {TORCHRUN}"
+        )
+
+
+def ddp_on_cpu() -> None:
+    """torch's DistributedDataParallel refuses device ids for parameters on the CPU, and fairseq always gives them."""
+    from fairseq.models import distributed_fairseq_model as wrapper
+
+    stock = wrapper.DistributedDataParallel
+
+    class DistributedDataParallel(stock):  # type: ignore[misc, valid-type]
+        def __init__(self, module, device_ids=None, output_device=None, **kwargs):
+            if all(p.device.type == "cpu" for p in module.parameters()):
+                device_ids = output_device = None
+            super().__init__(module, device_ids=device_ids, output_device=output_device, **kwargs)
+
+    wrapper.DistributedDataParallel = DistributedDataParallel
+
+
+def gather_on_any_device() -> None:
+    """fairseq-validate in several processes gathers its logs through a CUDA buffer, and refuses more than 16 kB."""
+    import torch
+    from fairseq import utils
+    from fairseq.distributed import utils as distributed_utils
+
+    def all_gather_list(data, group=None, max_size=None):
+        group = distributed_utils.get_global_group() if group is None else group
+        parts = [None] * distributed_utils.get_world_size(group)
+        torch.distributed.all_gather_object(parts, utils.move_to_cpu(data), group=group)
+        return parts
+
+    distributed_utils.all_gather_list = all_gather_list

@@ -1,0 +1,51 @@
+"""A user's mistake is one message, wherever fairseq or Hydra carry it."""
+
+from __future__ import annotations
+
+import sys
+
+from fairseq_robust_xlt.errors import UserError
+
+
+def user_error(error: BaseException | None) -> UserError | None:
+    """The `UserError` behind `error`: fairseq wraps some exceptions into its own."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, UserError):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def one_message_per_mistake() -> None:
+    stock = sys.excepthook
+
+    def excepthook(kind, error, trace):
+        mistake = user_error(error)
+        if mistake is None:
+            stock(kind, error, trace)
+        else:
+            sys.stdout.flush()
+            print(f"error: {mistake}", file=sys.stderr)
+
+    sys.excepthook = excepthook
+    _one_message_under_hydra()
+
+
+def _one_message_under_hydra() -> None:
+    """Hydra keeps what a job raised, and prints a trace of it when the job's return value is asked for (from 1.1)."""
+    from hydra.core.utils import JobReturn
+
+    stock = JobReturn.return_value
+    if not isinstance(stock, property):
+        return
+
+    def return_value(self):
+        mistake = user_error(self._return_value) if isinstance(self._return_value, Exception) else None
+        if mistake is None:
+            return stock.fget(self)
+        print(f"error: {mistake}", file=sys.stderr)
+        raise SystemExit(1)
+
+    JobReturn.return_value = property(return_value, stock.fset)
