@@ -18,6 +18,8 @@ in_parallel() { # lines "RUN SEED SUBSETS FLAGS..." on standard input
     lines=$(cat)
     total=$(wc -l <<<"$lines")
     echo "$total runs, $jobs at a time; logs in $RUNS/*/train.log"
-    xargs -P "$jobs" -L 1 bash examples/quickstart/one.sh <<<"$lines" |
-        awk -v total="$total" '{ printf "[%d/%d] %s\n", ++n, total, $0; fflush() }'
+    xargs -P "$jobs" -L 1 bash examples/quickstart/one.sh <<<"$lines" | {
+        n=0
+        while IFS= read -r line; do echo "[$((++n))/$total] $line"; done
+    }
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import pickle
 import re
 import zipfile
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.host import load_error
 
 #: The layer norm after the last layer: there in pre-norm encoders only. (The saved flag `encoder_normalize_before`
 #: cannot tell them apart: for the published post-norm XLM-R it meant the norm after the embeddings.)
@@ -78,24 +78,8 @@ def _load(path: Path) -> Any:
         with torch.serialization.safe_globals(allowed):
             # Checkpoints from before torch 1.6, the published XLM-R among them, are no zip files and cannot be mapped.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except pickle.UnpicklingError as error:
-        if asked := re.search(r"GLOBAL (\S+)", str(error)):
-            raise UserError(
-                f"{path}: refused, because opening it would call {asked[1]}, which no encoder's weights need and which "
-                "may do anything; nothing of it was run"
-            ) from error
-        raise _damaged(path) from error
-    except (RuntimeError, EOFError, KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
-        raise _damaged(path) from error  # torch's reader raises any of these on bytes that are not its own
-
-
-def _damaged(path: Path) -> UserError:
-    return UserError(
-        f"{path}: not a checkpoint that torch can read: damaged, truncated ({path.stat().st_size:,} bytes are there), "
-        "or another kind of file"
-    )
+    except Exception as error:  # bytes that are no checkpoint end in an exception of almost any kind
+        raise load_error(path, error) from error
 
 
 def _todays_names(model: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

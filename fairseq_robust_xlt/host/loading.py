@@ -84,13 +84,17 @@ def load_error(path: object, error: Exception) -> UserError:
     text = str(error)
     if isinstance(error, FileNotFoundError | IsADirectoryError):
         return UserError(f"{path}: there is no such checkpoint file")
+    if isinstance(error, OSError):
+        return UserError(f"cannot read {path}: {error.strerror or error}")
     wanted = re.search(r"(?:GLOBAL |class '?|function )([\w.]+)", text)
     if isinstance(error, pickle.UnpicklingError) and wanted:
         return UserError(
             f"{path}: refused, because loading it would run or build {wanted[1]!r}, which no fairseq checkpoint needs; "
             "nothing in it was run"
         )
-    what = f"{type(error).__name__}: {text}".partition("\n")[0]
+    # torch's own text on a pickle advises to switch the protection off.
+    said = "" if isinstance(error, pickle.UnpicklingError) else f": {text}"
+    what = f"{type(error).__name__}{said}".partition("\n")[0]
     return UserError(f"{path}: not a whole checkpoint (truncated, or another kind of file): {what}")
 
 
@@ -120,11 +124,13 @@ def honour_explicit_task() -> None:
     def load_model_ensemble_and_task(filenames, arg_overrides=None, *args, **kwargs):
         asked = (arg_overrides or {}).get("task")
         preset = getattr(TASK_REGISTRY.get(asked), "preset", None) if isinstance(asked, str) else None
-        if preset and not arg_overrides.get("benchmark"):
-            arg_overrides = {**arg_overrides, "benchmark": preset}
+        benchmark = (arg_overrides or {}).get("benchmark") or preset
+        if benchmark:
+            arg_overrides = {**arg_overrides, "benchmark": benchmark}
         models, cfg, task = load(filenames, arg_overrides, *args, **kwargs)
         saved = cfg.task._name if cfg is not None and cfg.task is not None else None
-        if isinstance(asked, str) and asked != saved and not (preset and hasattr(type(task), "preset")):
+        ours = all(hasattr(kind, "preset") for kind in (TASK_REGISTRY.get(asked), type(task)))
+        if isinstance(asked, str) and asked != saved and not (ours and benchmark):
             raise UserError(
                 f"--task {asked}: {filenames[0]} was trained with the task {saved}, and fairseq would score it as "
                 f"{saved} without a word; leave --task out, or train with --task {asked}"
