@@ -120,6 +120,11 @@ class Passes:
                     "embeddings; use one of --arch xlmr_*, or --radius-unit absolute"
                 )
             norm = float(module.embedding_norm)  # type: ignore[arg-type]
+            if not norm:  # it is taken from the weights as they are loaded; 0 would silently perturb nothing
+                raise UserError(
+                    "--radius-unit relative: no weights were loaded, so the mean norm of the first word embeddings is "
+                    "not known; give --finetune-from-model, or --radius-unit absolute"
+                )
         radius = absolute_radius(
             recipe.radius,
             recipe.radius_unit,

@@ -46,4 +46,6 @@ class CrossLingualConfig(FairseqDataclass):
     )
     # fairseq keeps data workers over epochs, and then they never learn of a new epoch: its noise would repeat.
     reuse_dataloader: bool = field(default=False, metadata={"help": "not supported: noise would repeat each epoch"})
+    # Nobody would use them again: each epoch would leave its workers behind, which take seconds each to be collected.
+    persistent_workers: bool = field(default=False, metadata={"help": "not supported: each epoch has its own workers"})
     seed: int = II("common.seed")

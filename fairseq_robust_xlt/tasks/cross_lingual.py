@@ -43,6 +43,12 @@ class CrossLingualTask(FairseqTask):
         super().__init__(cfg)
         self.settings = settings
         self.benchmark = benchmarks.load(settings.benchmark)
+        if settings.selects not in (None, "valid", f"dev-{self.benchmark.source}"):
+            raise UserError(
+                f"--valid-subset {settings.selects}: the first one selects checkpoints, and selecting on other than "
+                "source-language development data is not zero-shot; put valid first: --valid-subset "
+                f"valid,{settings.selects}"
+            )
         text.encoding.check_max_length(cfg.max_length)
         self.vocabulary = Vocabulary.load(settings.encoder)
         self.dictionary = Dictionary.load(str(Path(settings.encoder) / DICTIONARY))
@@ -119,6 +125,8 @@ class CrossLingualTask(FairseqTask):
             seed=self.cfg.seed,
             versions=record.versions(),
         )
+        if self.settings.save_dir:
+            record.check_folder(self.settings.save_dir, self.record)
 
     def identity(self) -> dict[str, Any]:
         """The parts of the run record by which a checkpoint and its use have to agree."""

@@ -29,6 +29,7 @@ class Settings:
     continues:     a checkpoint of this very run is loaded, so its head must be there: scoring and resuming
     first:         this is the first process of the run
     saves:         the run writes checkpoints
+    selects:       the subset whose scores select checkpoints (None: none)
     """
 
     data: str
@@ -43,6 +44,7 @@ class Settings:
     continues: bool = False
     first: bool = True
     saves: bool = False
+    selects: str | None = None
 
     @classmethod
     def of(cls, cfg: Any, preset: str | None, from_checkpoint: bool) -> Settings:
@@ -57,8 +59,9 @@ class Settings:
         benchmark = cfg.benchmark or preset
         if not benchmark:
             raise UserError("--benchmark: the task cross_lingual needs a benchmark: a name, or a YAML table")
-        if cfg.reuse_dataloader:
-            raise UserError("--reuse-dataloader: not supported; data workers would repeat the noise of epoch 1")
+        if cfg.reuse_dataloader or cfg.persistent_workers:
+            flag = "--reuse-dataloader" if cfg.reuse_dataloader else "--persistent-workers"
+            raise UserError(f"{flag}: not supported; data workers that stay would repeat the noise of epoch 1")
         if scoring:
             encoder, benchmark = _beside(checkpoint, cfg.encoder, benchmark)
         else:
@@ -78,7 +81,15 @@ class Settings:
             raise UserError(f"--scores {self.scores}: belongs to fairseq-validate; training writes no scores")
         if whole is None:
             return
-        files, data = whole.checkpoint, whole.dataset
+        files, data, launch = whole.checkpoint, whole.dataset, whole.distributed_training
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        if processes > 1 and launch.distributed_world_size == 1:
+            raise UserError(
+                f"{processes} processes were launched, but each was told to train alone: give distributed_world_size "
+                f"{processes}, distributed_rank $RANK, distributed_init_method env://, distributed_no_spawn and, on "
+                "CPU, distributed_backend gloo"
+            )
+        self.selects = None if data.disable_validation else data.valid_subset.split(",")[0]
         self.save_dir = os.path.abspath(files.save_dir)
         restores_last = files.restore_file == LAST
         self.weights = files.finetune_from_model or (None if restores_last else files.restore_file)
@@ -89,7 +100,7 @@ class Settings:
                 raise UserError(f"{flag} {self.weights}: there is no such file")
         # --restore-file with --reset-optimizer is a fresh start from another model; anything else goes on.
         self.continues = (Path(self.save_dir) / LAST).exists() if restores_last else not files.reset_optimizer
-        self.first = whole.distributed_training.distributed_rank == 0
+        self.first = launch.distributed_rank == 0
         self.saves = not files.no_save
         every, saved = data.validate_interval_updates, files.save_interval_updates
         if every and (not saved or every % saved):

@@ -68,9 +68,9 @@ def settings(tmp_path_factory, xnli_folder, encoder_dir) -> Path:
     return folder
 
 
-def hydra_train(settings: Path, *overrides: str):
+def hydra_train(settings: Path, *overrides: str, **environment: str):
     where = ("--config-dir", str(settings), "--config-name", "settings")
-    return run_command("fairseq-hydra-train", *where, *overrides, cwd=settings)
+    return run_command("fairseq-hydra-train", *where, *overrides, cwd=settings, **environment)
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,13 @@ def test_a_mistake_is_one_message_under_hydra_too(settings):
     """Hydra would print a stack trace."""
     done = hydra_train(settings, "criterion.method=advv", "checkpoint.save_dir=refused")
     assert "'advv'; did you mean adv?" in one_message(done)
+
+
+def test_processes_that_know_nothing_of_each_other_are_refused(settings):
+    """fairseq-hydra-train under torchrun: each process would train alone, into the same folder."""
+    alone = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
+    done = hydra_train(settings, "checkpoint.save_dir=refused", **alone)
+    assert "2 processes were launched" in one_message(done)
 
 
 def test_bf16_on_the_command_line_is_not_a_tpu(tmp_path, xnli_folder, encoder_dir):

@@ -109,3 +109,9 @@ def test_a_relative_radius_with_a_stock_arch_says_the_way_out(binarised, tmp_pat
     message = mistake(train_in_process, *arguments(binarised, tmp_path / "run", *ROBERTA, "--method", "adv"))
     assert "--radius-unit absolute" in message
     assert "xlmr_*" in message
+
+
+def test_a_relative_radius_without_loaded_weights_is_refused(binarised, tmp_path):
+    """The unit would be 0, and the perturbation with it."""
+    message = mistake(train_in_process, *arguments(binarised, tmp_path / "run", *NANO, "--method", "adv"))
+    assert "no weights were loaded" in message
