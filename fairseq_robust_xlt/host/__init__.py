@@ -18,6 +18,7 @@ from fairseq_robust_xlt.host.loading import (
     copy_checkpoints_whole,
     honour_explicit_task,
     load_error,
+    load_own,
     protected,
     report_load_errors,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "checkpoint_classes",
     "installed",
     "load_error",
+    "load_own",
     "prepare",
     "protected",
     "require",

@@ -113,6 +113,22 @@ def report_load_errors() -> None:
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
 
 
+def load_own(path: str, overrides: dict[str, typing.Any]) -> dict[str, typing.Any]:
+    """A checkpoint's content; `UserError` if it was not trained by a task of this package, such as an encoder itself.
+
+    fairseq would build the task that the checkpoint names first, and stop wherever that task misses something.
+    """
+    from fairseq import checkpoint_utils
+
+    state = checkpoint_utils.load_checkpoint_to_cpu(path, overrides)
+    if "run_record" not in (state.get("task_state") or {}):
+        raise UserError(
+            f"{path}: was not trained by a task of fairseq_robust_xlt (it has no run record); train on it first, with "
+            f"--finetune-from-model {path}"
+        )
+    return state
+
+
 def honour_explicit_task() -> None:
     """fairseq takes the task from the checkpoint and drops an explicit `--task`: read it as the benchmark meant."""
     from fairseq import checkpoint_utils
@@ -127,6 +143,8 @@ def honour_explicit_task() -> None:
         benchmark = (arg_overrides or {}).get("benchmark") or preset
         if benchmark:
             arg_overrides = {**arg_overrides, "benchmark": benchmark}
+        if hasattr(TASK_REGISTRY.get(asked), "preset") and not kwargs.get("suffix"):
+            kwargs["state"] = load_own(filenames[0], arg_overrides)
         models, cfg, task = load(filenames, arg_overrides, *args, **kwargs)
         saved = cfg.task._name if cfg is not None and cfg.task is not None else None
         ours = all(hasattr(kind, "preset") for kind in (TASK_REGISTRY.get(asked), type(task)))

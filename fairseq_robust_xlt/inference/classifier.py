@@ -41,11 +41,9 @@ class Classifier:
         from fairseq import checkpoint_utils
 
         path = os.fspath(checkpoint)
-        if not os.path.isfile(path):
-            raise host.load_error(path, FileNotFoundError())
-        models, _, task = checkpoint_utils.load_model_ensemble_and_task([path], arg_overrides={"path": path})
-        if not hasattr(task, "benchmark"):
-            raise UserError(f"{path}: was trained by the task {type(task).__name__}, not by one of fairseq_robust_xlt")
+        overrides = {"path": path}
+        state = host.load_own(path, overrides)
+        models, _, task = checkpoint_utils.load_model_ensemble_and_task([path], overrides, state=state)
         self.device = torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
         self.model = models[0].eval().to(self.device)
         self.vocabulary, self.benchmark, self.record = task.vocabulary, task.benchmark, task.record

@@ -43,12 +43,14 @@ class CrossLingualTask(FairseqTask):
         super().__init__(cfg)
         self.settings = settings
         self.benchmark = benchmarks.load(settings.benchmark)
-        if settings.selects not in (None, "valid", f"dev-{self.benchmark.source}"):
-            raise UserError(
-                f"--valid-subset {settings.selects}: the first one selects checkpoints, and selecting on other than "
-                "source-language development data is not zero-shot; put valid first: --valid-subset "
-                f"valid,{settings.selects}"
-            )
+        if settings.selects is not None:
+            subset = text.resolve(self.benchmark, settings.data, settings.selects)
+            if (subset.split, subset.languages) != ("dev", (self.benchmark.source,)):
+                raise UserError(
+                    f"--valid-subset {settings.selects}: the first one selects checkpoints, and selecting on other "
+                    "than source-language development data is not zero-shot; put valid first: --valid-subset "
+                    f"valid,{settings.selects}"
+                )
         text.encoding.check_max_length(cfg.max_length)
         self.vocabulary = Vocabulary.load(settings.encoder)
         self.dictionary = Dictionary.load(str(Path(settings.encoder) / DICTIONARY))

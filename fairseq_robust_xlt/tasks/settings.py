@@ -79,6 +79,8 @@ class Settings:
     def _training(self, whole: Any) -> None:
         if self.scores:
             raise UserError(f"--scores {self.scores}: belongs to fairseq-validate; training writes no scores")
+        if not Path(self.data).is_dir():
+            raise UserError(f"no such data folder: {self.data}")
         if whole is None:
             return
         files, data, launch = whole.checkpoint, whole.dataset, whole.distributed_training
