@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from fairseq_robust_xlt.files import atomic_write, sha256
 FORMAT = 1
 TABLE = "benchmark.yaml"
 RECORD = "run.json"
-#: What has to agree when a run goes on in a folder, and when a checkpoint is used.
-IDENTITY = ("benchmark", "labels", "vocabulary", "head", "max_length")
+#: What has to agree when a run goes on in a folder.
+IDENTITY = ("benchmark", "labels", "vocabulary", "head", "max_length", "recipe", "noise", "seed")
 
 
 @dataclass
@@ -80,22 +80,47 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_beside(folder: str | os.PathLike[str], record: RunRecord, encoder: str, benchmark: Benchmark) -> None:
-    """Put the record, the dictionary, the pieces and the benchmark table into a run's folder.
+def check_folder(folder: str | os.PathLike[str], record: RunRecord, goes_on: bool) -> RunRecord:
+    """The record of a run that will save in `folder`; `goes_on`: it continues from what is saved there.
 
-    Raises `UserError`, before anything is written, if the folder holds checkpoints of a run that was not this one.
+    A run that goes on keeps the encoder that it began from, whether that is given again or not.
+    Raises `UserError` if the folder holds checkpoints of a run that was not this one: fairseq would go on from them,
+    and the record would tell of one run only. To be called before anything is loaded.
     """
     folder = Path(folder)
-    mine = record.asdict()
-    if (folder / RECORD).is_file() and any(folder.glob("*.pt")):
-        theirs = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        differing = [key for key in IDENTITY if theirs.get(key) != mine[key]]
-        if differing:
-            key = differing[0]
+    if not (folder / RECORD).is_file() or not any(folder.glob("*.pt")):
+        return record
+    theirs, mine = json.loads((folder / RECORD).read_text(encoding="utf-8")), record.asdict()
+    for key in IDENTITY:
+        if theirs.get(key) != mine[key]:
+            what, there, here = _difference(key, theirs.get(key), mine[key])
             raise UserError(
-                f"--save-dir {folder}: holds checkpoints of another run; {key} is {theirs.get(key)} there and "
-                f"{mine[key]} here; choose another folder"
+                f"--save-dir {folder}: holds checkpoints of another run; {what} is {there} there and {here} here; "
+                "choose another folder"
             )
+    encoder, used = mine["encoder"], theirs.get("encoder")
+    if encoder is None and goes_on:
+        return replace(record, encoder=used)
+    if (encoder and encoder["sha256"]) != (used and used["sha256"]):  # the file may have moved
+        there, here = (e["file"] if e else "scratch" for e in (used, encoder))
+        raise UserError(
+            f"--save-dir {folder}: holds checkpoints of another run, which began from {there} and not from {here}; "
+            "choose another folder"
+        )
+    return record
+
+
+def _difference(key: str, there: Any, here: Any) -> tuple[str, Any, Any]:
+    """Where in a part of the record two runs differ: its name and the two values."""
+    if not (isinstance(there, dict) and isinstance(here, dict)):
+        return key, there, here
+    inner = next(name for name in (*here, *there) if there.get(name) != here.get(name))
+    return f"{key} {inner}", there.get(inner), here.get(inner)
+
+
+def write_beside(folder: str | os.PathLike[str], record: RunRecord, encoder: str, benchmark: Benchmark) -> None:
+    """Put the record, the dictionary, the pieces and the benchmark table into a run's folder."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name in (DICTIONARY, SENTENCEPIECE):
         source, target = Path(encoder) / name, folder / name
@@ -106,7 +131,7 @@ def write_beside(folder: str | os.PathLike[str], record: RunRecord, encoder: str
     with atomic_write(folder / TABLE) as file:
         file.write(benchmark.text)
     with atomic_write(folder / RECORD) as file:
-        json.dump(mine, file, indent=1, ensure_ascii=False)
+        json.dump(record.asdict(), file, indent=1, ensure_ascii=False)
         file.write("\n")
 
 

@@ -128,7 +128,7 @@ class CrossLingualTask(FairseqTask):
             versions=record.versions(),
         )
         if self.settings.save_dir:
-            record.check_folder(self.settings.save_dir, self.record)
+            self.record = record.check_folder(self.settings.save_dir, self.record, self.settings.continues)
 
     def identity(self) -> dict[str, Any]:
         """The parts of the run record by which a checkpoint and its use have to agree."""
