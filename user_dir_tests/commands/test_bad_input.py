@@ -159,12 +159,6 @@ def test_a_bad_setting(tmp_path, xnli_folder, encoder_dir, flags, says):
         assert part in message
 
 
-def test_a_bad_setting_as_a_command(tmp_path, xnli_folder, encoder_dir):
-    arguments = train_arguments(xnli_folder, encoder_dir, tmp_path / "run", "--method", "rs-da")
-    assert "--synonyms" in one_message(run_command("fairseq-train", *arguments))
-    assert not list((tmp_path / "run").glob("*"))
-
-
 def test_an_unknown_benchmark(tmp_path, xnli_folder, encoder_dir):
     for name in ("xnly", "none.yaml"):
         arguments = train_arguments(xnli_folder, encoder_dir, tmp_path / "run", task="cross_lingual")
