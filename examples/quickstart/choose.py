@@ -6,11 +6,11 @@ share these examples, so it does not shrink with the seeds.
 """
 
 import json
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
 
-from fairseq_robust_xlt import scoring
 from fairseq_robust_xlt.files import atomic_write
 
 
@@ -27,9 +27,10 @@ def main(runs: str, out: str) -> None:
     n = 0
     for folder in sorted(Path(runs).iterdir()):
         method, radius, _ = folder.name.rsplit("-", 2)
-        english = scoring.read(folder / "scores")["subsets"]["valid"]["languages"]["en"]
-        grid[method][float(radius)].append(english["accuracy"])
-        n = english["n"]
+        log = (folder / "train.log").read_text(encoding="utf-8")
+        (n,) = map(int, re.findall(r"\| valid: (\d+) examples in en,", log))
+        (accuracy,) = re.findall(r'"valid_accuracy": "([\d.]+)"', log)  # English dev, at the end of the training
+        grid[method][float(radius)].append(float(accuracy) / 100)
     result = {}
     standard = grid.pop("standard")
     for method, points in grid.items():

@@ -8,10 +8,10 @@ declare -A radii=([rs-rp]="0.25 0.5 1.0" [adv]="0.01 0.03 0.1")
 declare -A more=([rs-rp]="" [adv]="--perturb-steps 1")
 {
     for seed in $seeds; do
-        echo "standard-0-$seed $seed valid --method standard" # radius 0 of every method
+        echo "standard-0-$seed $seed - --method standard" # radius 0 of every method
         for method in rs-rp adv; do
             for radius in ${radii[$method]}; do
-                echo "$method-$radius-$seed $seed valid --method $method ${more[$method]} --radius $radius"
+                echo "$method-$radius-$seed $seed - --method $method ${more[$method]} --radius $radius"
             done
         done
     done
