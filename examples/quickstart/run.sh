@@ -13,7 +13,7 @@ methods=(
     "dropout-0.3 --method standard --dropout 0.3"
     "rs-rp --method rs-rp --radius 0.5"
     "rs-da --method rs-da --synonyms examples/quickstart/data/synonyms.json"
-    "adv --method adv --perturb-steps 1 --radius 0.01"
+    "adv --method adv --perturb-steps 1 --radius 0.003"
 )
 for method in "${methods[@]}"; do
     read -r name flags <<<"$method"
