@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -20,6 +21,11 @@ PACKAGE = REPOSITORY / "fairseq_robust_xlt"
 LANGUAGES = ("en", "sw", "ur")
 # A word of each "language" for each meaning: sw shares some forms with en, ur none.
 _MEANINGS = 60
+
+# In CI the same examples every time; elsewhere hypothesis goes on looking for new ones.
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 def pytest_addoption(parser):

@@ -86,7 +86,7 @@ def test_difference_covers_what_it_says() -> None:
     ("a", "b", "message"),
     [
         ([[0, 1]], [[0, 1, 1]], "same ones"),
-        ([[0, 2]], [[0, 1]], "0 or 1"),
+        ([[0, 2]], [[0, 1]], "between 0 and 1"),
         ([0, 1], [[0, 1]], "shape"),
         ([[]], [[]], "non-empty"),
     ],
