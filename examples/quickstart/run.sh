@@ -32,14 +32,12 @@ echo
 echo
 echo "Three new messages in languages without training labels (Swahili, Urdu, Vietnamese):"
 predict=(.venv/bin/robust-xlt predict --path "$RUNS/$KEEP/checkpoint_last.pt")
-while IFS= read -r message; do
-    echo "  $message"
-    echo "  -> $(echo "$message" | "${predict[@]}")"
-done <<'MESSAGES'
-Daraja limebomoka na hatuwezi kufika mjini. Tunahitaji mashua ya kutuvusha.
-میری بیٹی کو تین دن سے تیز بخار ہے، کیا کوئی ڈاکٹر آ سکتا ہے؟
-Mái nhà tôi bị bão cuốn đi, chúng tôi không có chỗ ngủ đêm nay.
-MESSAGES
+messages=(
+    "Daraja limebomoka na hatuwezi kufika mjini. Tunahitaji mashua ya kutuvusha."
+    "میری بیٹی کو تین دن سے تیز بخار ہے، کیا کوئی ڈاکٹر آ سکتا ہے؟"
+    "Mái nhà tôi bị bão cuốn đi, chúng tôi không có chỗ ngủ đêm nay."
+)
+printf '%s\n' "${messages[@]}" | "${predict[@]}" | paste -d '\n' <(printf '  %s\n' "${messages[@]}") -
 echo
 echo "Label your own, one text a line:  ${predict[*]} FILE"
 echo "On disk: $(du -sh "$RUNS" | cut -f 1) in $RUNS, $(du -sh "$encoder" | cut -f 1) in $encoder; $((SECONDS / 60)) min $((SECONDS % 60)) s."
