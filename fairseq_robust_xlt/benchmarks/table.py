@@ -56,6 +56,11 @@ class Benchmark:
     sha256: str
     text: str
 
+    @property
+    def outputs(self) -> int:
+        """How many scores a classifier gives a sequence: one per label, or the one of an option in a choice."""
+        return 1 if self.kind == "choice" else len(self.labels)
+
     def files(self, split: str, language: str) -> list[tuple[Layout, str]]:
         """Every layout with the file, relative to the data folder, where it would hold this split and language.
 

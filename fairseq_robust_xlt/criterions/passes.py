@@ -43,6 +43,7 @@ class Passes:
     ):
         self.recipe, self.model, self.sample, self.logits = recipe, model, sample, logits
         self.targets = sample["target"].view(-1)
+        self.sequences = len(sample["net_input"]["src_tokens"]) // len(self.targets)
         self.seed_and_update = seed_and_update
         self.clean_logits: Tensor | None = None
         self.perturbed_logits: Tensor | None = None
@@ -61,7 +62,7 @@ class Passes:
         self.mask = tokens.ne(self.embeddings.padding_idx)
         self.ball = self._ball()
         self.generators = _Generators(tokens.device)
-        self.loss = torch.zeros(len(tokens), device=tokens.device)
+        self.loss = torch.zeros(len(self.targets), device=tokens.device)
         clean: list[Tensor] = []  # logits of the clean pass, if the first step of the ascent makes it
 
         start = self._start()
@@ -83,7 +84,7 @@ class Passes:
                 step_size=recipe.perturb_step_size,
                 keep_first_graph=share,
             )
-            self.non_finite = (~finite).sum()
+            self.non_finite = (~finite).sum() // self.sequences
         else:
             delta = start
         if recipe.clean_weight:
@@ -152,13 +153,18 @@ class Passes:
             dtype=torch.float32,
         )
 
-    def keys(self) -> list[tuple[int, int, int]]:
-        """(seed, update, example) for each example: the same on any number of processes and after a resume.
+    def keys(self) -> list[tuple[int, ...]]:
+        """(seed, update, example) for each row, with its option's number in a multiple choice.
+
+        They are the same on any number of processes and after a resume.
 
         fairseq's own tasks do not say which update it is, but its trainer seeds torch with seed + update.
         """
         seed, update = self.seed_and_update or (torch.initial_seed(), 0)
-        return [(seed % 2**64, update, int(example)) for example in self.sample["id"].tolist()]
+        examples: list[tuple[int, ...]] = [(seed % 2**64, update, int(i)) for i in self.sample["id"].tolist()]
+        if self.sequences == 1:
+            return examples
+        return [(*example, option) for example in examples for option in range(self.sequences)]
 
 
 class _Generators:

@@ -93,11 +93,12 @@ class RobustClassificationCriterion(FairseqCriterion):
         logger.info("method %s: %s", cfg.method, self.recipe.settings())
 
     def logits(self, model, sample):
-        """Class scores [batch, classes] of a collated batch."""
+        """Class scores [batch, classes] of a collated batch; in a multiple choice the classes are the options, each of
+        which has a row of its own and one score."""
         logits, _ = model(
             **sample["net_input"], features_only=True, classification_head_name=self.classification_head_name
         )
-        return logits
+        return logits.view(-1, sample["options"]) if "options" in sample else logits
 
     def forward(self, model, sample, reduce=True):
         """Returns the summed loss, the number of examples (which divides the gradient), and what is logged."""

@@ -33,15 +33,16 @@ def ascend(
 
         delta <- project(delta + step_size * radius * steepest(gradient of the loss at delta))
 
-    `loss_of` takes a perturbation [batch, length, dim] and returns losses [batch] in fp32, each depending on its own
-    example alone. `delta0` is the start, projected first; `mask` [batch, length] is True on real tokens. `step_size`
+    `loss_of` takes a perturbation [batch, length, dim] and returns losses [examples] in fp32, each depending on its own
+    example alone: one row of the batch, or n rows side by side where the batch is n times as long (the options of a
+    multiple choice). `delta0` is the start, projected first; `mask` [batch, length] is True on real tokens. `step_size`
     is a fraction of the radius (None: `default_step_size`). `scale` multiplies the loss, so that gradients do not
     vanish in fp16; the direction does not depend on it. `keep_first_graph` leaves the graph of the first step's losses
     to the caller, who can train on that pass as well. Costs `steps` forward and backward passes.
 
-    Returns (delta [batch, length, dim] in at least fp32, detached; finite [batch]): an example whose loss or gradient
-    was not finite in some step has delta 0 and finite False. Gradients are taken for the perturbation alone: no
-    parameter's `.grad` changes. Raises `UserError` for negative steps or a step size that is not positive.
+    Returns (delta [batch, length, dim] in at least fp32, detached; finite [batch]): where an example's loss or gradient
+    was not finite in some step, all of its rows have delta 0 and finite False. Gradients are taken for the perturbation
+    alone: no parameter's `.grad` changes. Raises `UserError` for negative steps or a step size that is not positive.
     """
     if steps < 0:
         raise UserError(f"--perturb-steps {steps}: must be 0 or greater")
@@ -56,12 +57,13 @@ def ascend(
         with torch.enable_grad():
             delta.requires_grad_()
             losses = loss_of(delta)
-            if losses.shape != finite.shape:
-                raise ValueError(f"expected one loss per example {list(finite.shape)}, not {list(losses.shape)}")
+            if losses.dim() != 1 or not len(losses) or len(delta) % len(losses):
+                raise ValueError(f"expected one loss per example of {len(delta)} rows, not {list(losses.shape)}")
             keep = keep_first_graph and step == 0
             (gradient,) = torch.autograd.grad(losses.sum() * scale, delta, retain_graph=keep)
         direction, known = ball.steepest(gradient, mask)
-        finite &= known & torch.isfinite(losses.detach())
+        known = known.view(len(losses), -1).all(dim=1) & torch.isfinite(losses.detach())
+        finite &= known.repeat_interleave(len(delta) // len(losses))
         delta = ball.project(delta.detach() + stride * direction, mask)
         delta = torch.where(finite[:, None, None], delta, 0.0)
     return delta, finite

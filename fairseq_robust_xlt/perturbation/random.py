@@ -21,7 +21,7 @@ def draw(
     ball: Ball,
     mask: Tensor,
     dim: int,
-    keys: Sequence[tuple[int, int, int]],
+    keys: Sequence[tuple[int, ...]],
     device: torch.device | str,
     dtype: torch.dtype,
 ) -> Tensor:
@@ -34,10 +34,11 @@ def draw(
     - uniform: uniform in the ball (l2: direction uniform, norm r * u^(1/d), u uniform in [0, 1]).
     - sphere: l2: uniform on the sphere of radius r; l-infinity: a random corner of the cube, every coordinate +-r.
 
-    `mask` [batch, length] is True on real tokens, and `keys` holds one (seed, update, example) triple of numbers, 0 or
-    greater, per row. A row's real tokens, in order, are a function of its key, their number, dim, the kind, the ball
-    and the type of device: padding, the rest of the batch and the number of processes have no say. They are drawn on
-    `device` (CPU and CUDA have different generators; copying from the CPU would be slow), in fp32.
+    `mask` [batch, length] is True on real tokens, and `keys` holds one tuple of numbers, 0 or greater, per row: (seed,
+    update, example), with the option's number where an example has several rows. A row's real tokens, in order, are a
+    function of its key, their number, dim, the kind, the ball and the type of device: padding, the rest of the batch
+    and the number of processes have no say. They are drawn on `device` (CPU and CUDA have different generators; copying
+    from the CPU would be slow), in fp32.
     Raises `UserError` for an unknown kind.
     """
     if kind not in KINDS:

@@ -89,7 +89,7 @@ class CrossLingualTask(FairseqTask):
             raise UserError(f"--arch: the tasks of fairseq_robust_xlt need one of xlmr_*, not {type(model).__name__}")
         if self.cfg.max_length > model.max_positions():
             raise UserError(f"--max-length {self.cfg.max_length}: the encoder has {model.max_positions()} positions")
-        model.register_classification_head(self.cfg.classification_head_name, num_classes=len(self.benchmark.labels))
+        model.register_classification_head(self.cfg.classification_head_name, num_classes=self.benchmark.outputs)
         model.heads_required = self.settings.continues
         self.pooling = model.args.pooling
         return model

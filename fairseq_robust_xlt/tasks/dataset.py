@@ -41,6 +41,7 @@ class CrossLingualDataset(FairseqDataset):
         self.labels = torch.tensor([-1 if e.label is None else e.label for e in examples])
         self.languages = torch.tensor([indices[e.language] for e in examples])
         self.multilingual = len(self.languages.unique()) > 1
+        self.options = len(benchmark.labels) if benchmark.kind == "choice" else None
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -59,7 +60,10 @@ class CrossLingualDataset(FairseqDataset):
         return [torch.from_numpy(ids.astype(np.int64)) for ids in arrays]
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """A batch: `src_tokens` [batch, length] padded on the right, `target` [batch], perhaps `language` [batch]."""
+        """A batch: `src_tokens` [rows, length] padded on the right, `target` [batch], perhaps `language` [batch].
+
+        A row for each example; in a multiple choice one for each of its `options`, those of an example side by side.
+        """
         if not samples:
             return {}
         ids = torch.tensor([sample["id"] for sample in samples])
@@ -75,15 +79,17 @@ class CrossLingualDataset(FairseqDataset):
             "target": self.labels[ids],
             # An accuracy for each language is logged where there are several.
             **({"language": self.languages[ids]} if self.multilingual else {}),
+            **({"options": self.options} if self.options else {}),
             "nsentences": len(samples),
             "ntokens": int(lengths.sum()),
         }
 
     def num_tokens(self, index: int) -> int:
-        return int(self.sizes[index])
+        """What counts towards --max-tokens: every option's row is as long as the longest."""
+        return int(self.sizes[index]) * (self.options or 1)
 
     def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
-        return self.sizes[indices]
+        return self.sizes[indices] * (self.options or 1)
 
     def size(self, index: int) -> int:
         return int(self.sizes[index])

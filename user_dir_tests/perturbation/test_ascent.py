@@ -183,3 +183,25 @@ def test_mistakes() -> None:
         ascend(pulled(start), start, ball, MASK, 1, 0.0)
     with pytest.raises(ValueError, match="one loss per example"):
         ascend(lambda delta: delta.sum(), start, ball, MASK, 1)
+
+
+@pytest.mark.parametrize("broken", [None, 0, 3])
+def test_the_rows_of_a_choice_stand_or_fall_together(broken: int | None) -> None:
+    """Two examples of two options each: one loss an example, and no row of it moves where one has no gradient."""
+    target = torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(5) < torch.tensor([5, 3, 1, 4])[:, None]
+    if broken is not None:
+        target[broken, 0, 0] = math.nan
+    delta, finite = ascend(
+        lambda delta: (delta * target).sum(dim=(1, 2)).view(2, 2).sum(dim=1),
+        torch.zeros(4, 5, 6),
+        Ball(0.5, "l2", "sequence"),
+        mask,
+        steps=1,
+    )
+    wrong = [] if broken is None else [0, 1] if broken < 2 else [2, 3]
+    assert finite.tolist() == [row not in wrong for row in range(4)]
+    for row in range(4):
+        wanted = torch.where(mask[row, :, None], target[row], 0.0)
+        wanted = torch.zeros_like(wanted) if row in wrong else 0.5 * wanted / wanted.norm()
+        torch.testing.assert_close(delta[row], wanted)
