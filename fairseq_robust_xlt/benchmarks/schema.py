@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-# The text fields of a row, by kind of benchmark.
-TEXT_FIELDS = {"sentence": ("text",), "pair": ("first", "second")}
+# The fields of a row that hold text, by kind of benchmark: those that it needs and those that it may have.
+TEXT_FIELDS = {"sentence": ("text",), "pair": ("first", "second"), "choice": ("options",)}
+MORE_FIELDS = {"sentence": (), "pair": (), "choice": ("stem", "template")}
 SPLITS = ("train", "dev", "test")
+FORMATS = ("tsv", "csv", "jsonl")
 
 _QUOTES = "in quotes where YAML would read a number or true/false"
 _LANGUAGE = {
@@ -16,22 +18,31 @@ _LANGUAGE = {
 }
 _LABEL = {"type": "string", "pattern": r"^[^\t\r\n]+$", "description": f"a label: text without tabs, {_QUOTES}"}
 
+_COLUMN = "a column's name in the header, or its number counted from 0 (in JSON lines a field, as in question.stem)"
 _LAYOUT: dict[str, Any] = {
     "type": "object",
-    "description": "a layout with the keys name, header, columns, files",
-    "required": ["name", "header", "columns", "files"],
+    "description": "a layout with the keys name, columns, files",
+    "required": ["name", "columns", "files"],
     "additionalProperties": False,
     "properties": {
         "name": {"type": "string", "minLength": 1, "description": "a name for the layout"},
+        "format": {"enum": list(FORMATS), "description": f"one of {', '.join(FORMATS)} (default: tsv)"},
         "header": {"type": "boolean", "description": "true or false: whether the first line names the columns"},
         "columns": {
             "type": "object",
             "description": "which column holds which field",
             "additionalProperties": {
-                "type": ["string", "integer"],
+                "type": ["string", "integer", "array", "object"],
                 "minimum": 0,
                 "minLength": 1,
-                "description": "a column's name in the header, or its number counted from 0",
+                "items": {"type": ["string", "integer"], "minimum": 0, "minLength": 1, "description": _COLUMN},
+                "properties": {
+                    key: {"type": "string", "minLength": 1, "description": "the name of a field"}
+                    for key in ("list", "text", "label")
+                },
+                "required": ["list"],
+                "additionalProperties": False,
+                "description": _COLUMN,
             },
         },
         "files": {
@@ -54,9 +65,19 @@ _LAYOUT: dict[str, Any] = {
             "propertyNames": _LABEL,
             "additionalProperties": _LABEL,
         },
+        "templates": {
+            "type": "object",
+            "minProperties": 1,
+            "description": "a mapping from a value of the column `template` to a text",
+            "additionalProperties": {
+                "type": "string",
+                "pattern": r"\{stem\}",
+                "description": "a text with {stem} where the stem belongs",
+            },
+        },
         "codes": {
             "type": "object",
-            "description": "a mapping from this table's language codes to those in the file names",
+            "description": "a mapping from this table's language codes to those in the files",
             "propertyNames": _LANGUAGE,
             "additionalProperties": {"type": "string", "minLength": 1, "description": f"a code, {_QUOTES}"},
         },

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +14,41 @@ import jsonschema
 import yaml
 
 from fairseq_robust_xlt import errors
-from fairseq_robust_xlt.benchmarks.schema import SCHEMA, TEXT_FIELDS
+from fairseq_robust_xlt.benchmarks.schema import MORE_FIELDS, SCHEMA, TEXT_FIELDS
 from fairseq_robust_xlt.errors import UserError
+
+#: Where a field of a row is: a header name, a zero-based column number, or a dotted path in JSON lines. The options of
+#: a choice are several of them, or in JSON lines a list: {"list": path, "text": key of an item, "label": the same}.
+Column = str | int | list[str | int] | dict[str, str]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which a benchmark's files are laid out; tab-separated UTF-8 text.
+    """One way in which a benchmark's files are laid out: UTF-8 text in the `format` "tsv", "csv" or "jsonl".
 
-    `columns` maps the fields (`text`, or `first` and `second`; `label`; optionally `id`) to a header name or a
-    zero-based column number, `files` maps a split to a file pattern, `label_names` the files' spelling of a label to
-    the table's, and `codes` the table's language codes to those in the file names (the same where none is given).
+    `columns` maps the fields (`text`, or `first` and `second`, or `options` and perhaps `stem` and `template`; `label`;
+    optionally `id` and `language`) to where they are, `files` maps a split to a file pattern, `label_names` the files'
+    spelling of a label to the table's, `templates` a value of the column `template` to a text around the stem, and
+    `codes` the table's language codes to those in the files (the same where none is given).
     """
 
     name: str
-    header: bool
-    columns: Mapping[str, str | int]
+    columns: Mapping[str, Column]
     files: Mapping[str, str]
-    label_names: Mapping[str, str]
-    codes: Mapping[str, str]
+    format: str = "tsv"
+    header: bool = False
+    label_names: Mapping[str, str] = field(default_factory=dict)
+    templates: Mapping[str, str] = field(default_factory=dict)
+    codes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Benchmark:
     """A benchmark as data: what `fairseq_robust_xlt.text` needs to read its published files.
 
-    `kind` is "sentence" or "pair"; `source` is the language of the training data; the order of `labels` is the class
-    index; `layouts` are tried in order; `sha256` is that of the content, whatever its comments and line breaks; `text`
-    is the YAML source, to be stored beside checkpoints.
+    `kind` is "sentence", "pair" or "choice"; `source` is the language of the training data; the order of `labels` is
+    the class index, in a choice that of the options; `layouts` are tried in order; `sha256` is that of the content,
+    whatever its comments and line breaks; `text` is the YAML source, to be stored beside checkpoints.
     """
 
     name: str
@@ -64,13 +71,20 @@ class Benchmark:
     def files(self, split: str, language: str) -> list[tuple[Layout, str]]:
         """Every layout with the file, relative to the data folder, where it would hold this split and language.
 
-        A pattern without {lang} stands for the source language alone.
+        A pattern without {lang} stands for the source language alone, or for every language where a column says which.
         """
         return [
             (layout, pattern.replace("{lang}", layout.codes.get(language, language)))
             for layout in self.layouts
-            if (pattern := layout.files.get(split)) and ("{lang}" in pattern or language == self.source)
+            if (pattern := layout.files.get(split))
+            and ("{lang}" in pattern or "language" in layout.columns or language == self.source)
         ]
+
+    def language(self, code: str) -> str | None:
+        """The table's language of a code, which may also be one that only the files use; None for an unknown one."""
+        if code in self.languages:
+            return code
+        return next((mine for layout in self.layouts for mine, its in layout.codes.items() if its == code), None)
 
 
 def known() -> list[str]:
@@ -109,7 +123,7 @@ def _parse(text: str, where: str) -> Benchmark:
         raise UserError(f"{where}: not valid YAML: {error}") from error
     _check_shape(content, where)
     _check_references(content, where)
-    layouts = tuple(Layout(**{"label_names": {}, "codes": {}, **layout}) for layout in content["layouts"])
+    layouts = tuple(Layout(**layout) for layout in content["layouts"])
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return Benchmark(
         name=content["name"],
@@ -168,6 +182,7 @@ def _check_references(content: dict[str, Any], where: str) -> None:
     for number, layout in enumerate(content["layouts"]):
         at = f"{where}: layouts[{number}]"
         _check_columns(layout, content["kind"], at)
+        _check_options(content, at, layout)
         for label in layout.get("label_names", {}).values():
             if label not in labels:
                 raise errors.unknown("label", label, labels, f"{at}.label_names")
@@ -176,22 +191,53 @@ def _check_references(content: dict[str, Any], where: str) -> None:
                 raise errors.unknown("language", code, languages, f"{at}.codes")
         for split, pattern in layout["files"].items():
             # A training file is usually the source language's alone, and may be called train.tsv.
-            if split != "train" and len(languages) > 1 and "{lang}" not in pattern:
+            several = split != "train" and len(languages) > 1 and "language" not in layout["columns"]
+            if several and "{lang}" not in pattern:
                 raise UserError(
                     f"{at}.files.{split}: {pattern!r} has no {{lang}}, so {len(languages)} languages would share one "
-                    f"file; give a pattern such as {split}-{{lang}}.tsv"
+                    f"file; give a pattern such as {split}-{{lang}}.tsv, or a column `language`"
                 )
 
 
 def _check_columns(layout: dict[str, Any], kind: str, at: str) -> None:
     columns, needed = layout["columns"], (*TEXT_FIELDS[kind], "label")
-    for field in needed:
-        if field not in columns:
-            raise UserError(f"{at}.columns: the field {field!r} is missing; kind {kind!r} needs {', '.join(needed)}")
-    for field, column in columns.items():
-        if field not in needed and field != "id":
-            raise errors.unknown("field", str(field), [*needed, "id"], f"{at}.columns")
-        if isinstance(column, str) and not layout["header"]:
-            raise UserError(f"{at}.columns.{field}: given {column!r}, expected a column number, as header is false")
-    if len(set(columns.values())) < len(columns):
+    json_lines = layout.get("format") == "jsonl"
+    if json_lines == ("header" in layout):
+        raise UserError(
+            f"{at}.header: has no meaning in JSON lines" if json_lines else f"{at}: the key 'header' is missing"
+        )
+    for name in needed:
+        if name not in columns:
+            raise UserError(f"{at}.columns: the field {name!r} is missing; kind {kind!r} needs {', '.join(needed)}")
+    allowed = [*needed, *MORE_FIELDS[kind], "id", "language"]
+    places: list[str | int] = []
+    for name, column in columns.items():
+        if name not in allowed:
+            raise errors.unknown("field", str(name), allowed, f"{at}.columns")
+        if isinstance(column, list | dict) and name != "options":
+            raise UserError(f"{at}.columns.{name}: given {column!r}, expected one column")
+        if isinstance(column, dict) and not json_lines:
+            raise UserError(
+                f"{at}.columns.{name}: given {column!r}, expected a list of columns, as format is not jsonl"
+            )
+        if name == "options" and isinstance(column, str | int):
+            raise UserError(f"{at}.columns.{name}: given {column!r}, expected a list of columns")
+        for place in column if isinstance(column, list) else [column["list"] if isinstance(column, dict) else column]:
+            wanted = str if json_lines else (str, int) if layout["header"] else int
+            if not isinstance(place, wanted):
+                expected = "a field's name" if json_lines else "a column number, as header is false"
+                raise UserError(f"{at}.columns.{name}: given {place!r}, expected {expected}")
+            places.append(place)
+    if len(set(places)) < len(places):
         raise UserError(f"{at}.columns: two fields name the same column: {columns}")
+    if ("template" in columns) != ("templates" in layout) or ("template" in columns and "stem" not in columns):
+        raise UserError(f"{at}: the column `template` needs `templates` and a column `stem`, and they need it")
+
+
+def _check_options(content: dict[str, Any], at: str, layout: dict[str, Any]) -> None:
+    options = layout["columns"].get("options")
+    if isinstance(options, list) and len(options) != len(content["labels"]):
+        raise UserError(
+            f"{at}.columns.options: {len(options)} columns for {len(content['labels'])} labels; in a choice each "
+            "option has a label"
+        )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from io import BufferedReader
+from typing import Any
 
 from fairseq_robust_xlt import inference
 from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.inference import Input
 
 _BLOCK = 1 << 17  # bytes; about a thousand lines of text
 
@@ -23,7 +26,11 @@ def add_parser(verbs) -> None:
     parser.add_argument("--batch-size", type=int, default=64, metavar="N")
     parser.add_argument("--cpu", action="store_true", help="use the CPU even where there is a GPU")
     parser.add_argument(
-        "file", nargs="?", default="-", help="texts, one a line (a tab between those of a pair); default: stdin"
+        "file",
+        nargs="?",
+        default="-",
+        help='texts, one a line (a tab between those of a pair; a choice as JSON: {"stem": "...", "options": ["...", '
+        '"..."]}); default: stdin',
     )
     parser.set_defaults(run=run)
 
@@ -41,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         classifier = inference.open(args.path, cpu=args.cpu)
         first = 1
         for lines in blocks(file):
-            for result in classifier.predict(inputs(lines, first, name, classifier.texts), args.batch_size):
+            for result in classifier.predict(inputs(lines, first, name, classifier.kind), args.batch_size):
                 shares = " ".join(f"{label}={p:.4f}" for label, p in result.probabilities.items())
                 print(f"{result.label}\t{shares}")
             sys.stdout.flush()
@@ -60,19 +67,41 @@ def blocks(file: BufferedReader) -> Iterator[list[bytes]]:
         yield [rest]
 
 
-def inputs(lines: Iterable[bytes], first: int, name: str, texts: int) -> Iterator[tuple[str, ...]]:
-    """The texts of each line. Raises `UserError` with file:line for a line that is not what is expected.
+def inputs(lines: Iterable[bytes], first: int, name: str, kind: str) -> Iterator[Input]:
+    """The input that each line holds. Raises `UserError` with file:line for a line that is not what is expected.
 
-    first: the number of the first of these lines in the file
+    first: the number of the first of these lines in the file; kind: that of the benchmark
     """
     for number, line in enumerate(lines, start=first):
+        where = f"{name}:{number}"
         try:
-            fields = tuple(line.decode("utf-8").removesuffix("\r").split("\t"))
+            text = line.decode("utf-8").removesuffix("\r")
         except UnicodeDecodeError as error:
-            raise UserError(f"{name}:{number}: invalid UTF-8 (byte 0x{line[error.start]:02x})") from error
-        if len(fields) != texts:
-            expected = "one text and no tab" if texts == 1 else f"{texts} texts with a tab between them"
-            raise UserError(f"{name}:{number}: expected {expected}, found {len(fields)} fields")
-        if not all(field.strip() for field in fields):
-            raise UserError(f"{name}:{number}: the text is empty")
-        yield fields
+            raise UserError(f"{where}: invalid UTF-8 (byte 0x{line[error.start]:02x})") from error
+        yield choice(text, where) if kind == "choice" else texts(text, where, 2 if kind == "pair" else 1)
+
+
+def texts(line: str, where: str, expected: int) -> tuple[str, ...]:
+    """A text, or the two of a pair."""
+    fields = tuple(line.split("\t"))
+    if len(fields) != expected:
+        wanted = "one text and no tab" if expected == 1 else f"{expected} texts with a tab between them"
+        raise UserError(f"{where}: expected {wanted}, found {len(fields)} fields")
+    if not all(field.strip() for field in fields):
+        raise UserError(f"{where}: the text is empty")
+    return fields
+
+
+def choice(line: str, where: str) -> dict[str, Any]:
+    """The stem, if there is one, and the options of a choice; other fields of the object do not matter."""
+    expected = f'{where}: expected {{"stem": "a text", "options": ["two", "or more texts"]}}'
+    try:
+        given = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{expected}; not valid JSON: {error}") from error
+    if not isinstance(given, dict) or not isinstance(given.get("options"), list) or len(given["options"]) < 2:
+        raise UserError(f"{expected}, found {line[:80]!r}")
+    found = [*given["options"], *([given["stem"]] if "stem" in given else [])]
+    if not all(isinstance(text, str) and text.strip() for text in found):
+        raise UserError(f"{expected}; one of the texts is empty or no text: {line[:80]!r}")
+    return given

@@ -118,8 +118,13 @@ class RobustClassificationCriterion(FairseqCriterion):
         return loss, targets.numel(), log
 
     def evaluate(self, logits, sample):
-        """Loss, number of examples and log of the plain classifier, from its class scores [batch, classes]."""
+        """Loss, number of examples and log of the plain classifier, from its class scores [batch, classes].
+
+        Examples without a gold label (target -1) do not count.
+        """
         targets = sample["target"].view(-1)
+        if (unknown := targets < 0).any():
+            logits, targets = logits[~unknown], targets[~unknown]
         loss = F.cross_entropy(logits.float(), targets, reduction="sum")
         log = self._log(loss, targets, sample)
         predicted = logits.argmax(dim=-1)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fairseq_robust_xlt.inference.classifier import Classifier
+
+#: A text, the two texts of a pair, or a choice: {"stem": text, "options": [text, ...]}, the stem only if there is one.
+Input = str | Sequence[str] | Mapping[str, str | Sequence[str]]
 
 
 def open(checkpoint: str, *, cpu: bool = False) -> Classifier:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from fairseq_robust_xlt import host
 from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.inference import Input
 from fairseq_robust_xlt.text import join
 
-#: A text, or the two texts of a pair.
-Input = str | Sequence[str]
+#: What the encoder reads of an input, one by one: a sequence of one or two texts, in a choice one for each option.
+_Sequences = tuple[tuple[str, ...], ...]
 
 _LARGEST_WINDOW = 1024
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """The label of one input and the probability of every label, in the order of the benchmark's table."""
+    """The label of one input and the probability of every label, in the order of the benchmark's table.
+
+    In a choice the labels are those of the options: the table's where it has as many, otherwise 1, 2, ...
+    """
 
     label: str
     probabilities: dict[str, float]
@@ -55,14 +59,14 @@ class Classifier:
         return self.benchmark.labels
 
     @property
-    def texts(self) -> int:
-        """How many texts an input has: 1, or 2 for pairs."""
-        return 2 if self.benchmark.kind == "pair" else 1
+    def kind(self) -> str:
+        """What an input is: "sentence" (a text), "pair" (two), or "choice" (a stem and any number of options)."""
+        return self.benchmark.kind
 
     def predict(self, inputs: Iterable[Input], batch_size: int = 64) -> list[Labelled]:
-        """Label inputs: texts, or pairs of texts where the benchmark is one of pairs.
+        """Label inputs: texts, pairs of texts or choices, as the benchmark has them.
 
-        Raises `UserError` for an empty text or an input with another number of texts, with its number.
+        Raises `UserError` for an empty text or an input that is none of these, with its number.
         """
         return list(self._stream(inputs, batch_size, _LARGEST_WINDOW))
 
@@ -77,32 +81,58 @@ class Classifier:
     def _stream(self, inputs: Iterable[Input], batch_size: int, size: int) -> Iterator[Labelled]:
         numbered = enumerate(inputs, start=1)
         while window := list(itertools.islice(numbered, size)):
-            yield from self._window([self._texts(number, given) for number, given in window], batch_size)
+            yield from self._window([self._sequences(number, given) for number, given in window], batch_size)
             size = min(2 * size, _LARGEST_WINDOW)
+
+    def _sequences(self, number: int, given: Input) -> _Sequences:
+        sequences = self._choice(number, given) if self.kind == "choice" else (self._texts(number, given),)
+        if not all(text.strip() for texts in sequences for text in texts):
+            raise UserError(f"input {number}: the text is empty")
+        return sequences
 
     def _texts(self, number: int, given: Input) -> tuple[str, ...]:
         texts = (given,) if isinstance(given, str) else tuple(given)
-        if len(texts) != self.texts:
-            raise UserError(f"input {number}: has {len(texts)} texts, {self.benchmark.name} takes {self.texts}")
-        if not all(text.strip() for text in texts):
-            raise UserError(f"input {number}: the text is empty")
+        expected = 2 if self.kind == "pair" else 1
+        if len(texts) != expected or isinstance(given, Mapping):
+            raise UserError(f"input {number}: has {len(texts)} texts, {self.benchmark.name} takes {expected}")
         return texts
 
+    def _choice(self, number: int, given: Input) -> _Sequences:
+        if isinstance(given, Mapping):
+            stem, options = given.get("stem"), given.get("options")
+            good = isinstance(options, list | tuple) and all(isinstance(option, str) for option in options)
+            if good and len(options) > 1 and (stem is None or isinstance(stem, str)):  # type: ignore[arg-type]
+                return tuple((option,) if stem is None else (stem, option) for option in options)  # type: ignore[union-attr]
+        raise UserError(
+            f'input {number}: expected {{"stem": a text, "options": [two or more texts]}}, given {given!r:.80}'
+        )
+
     @torch.inference_mode()
-    def _window(self, window: list[tuple[str, ...]], batch_size: int) -> list[Labelled]:
-        pieces = iter(self.vocabulary.encode([text for texts in window for text in texts]))
+    def _window(self, window: list[_Sequences], batch_size: int) -> list[Labelled]:
+        texts = list(dict.fromkeys(text for sequences in window for texts in sequences for text in texts))
+        pieces = dict(zip(texts, self.vocabulary.encode(texts), strict=True))
         rows = [
-            torch.from_numpy(join([next(pieces) for _ in texts], self.vocabulary, self.max_length)[0]).long()
-            for texts in window
+            [
+                torch.from_numpy(join([pieces[text] for text in texts], self.vocabulary, self.max_length)[0]).long()
+                for texts in sequences
+            ]
+            for sequences in window
         ]
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        order = sorted(range(len(rows)), key=lambda i: max(map(len, rows[i])))
         results: list[Labelled | None] = [None] * len(rows)
         for batch in (order[start : start + batch_size] for start in range(0, len(order), batch_size)):
             tokens = torch.nn.utils.rnn.pad_sequence(
-                [rows[i] for i in batch], batch_first=True, padding_value=self.vocabulary.pad
+                [row for i in batch for row in rows[i]], batch_first=True, padding_value=self.vocabulary.pad
             )
             logits, _ = self.model(tokens.to(self.device), classification_head_name=self.head)
-            for i, row in zip(batch, torch.softmax(logits.float(), dim=-1).tolist(), strict=True):
-                best = max(range(len(row)), key=row.__getitem__)
-                results[i] = Labelled(self.labels[best], dict(zip(self.labels, row, strict=True)))
+            counts = [len(rows[i]) for i in batch]
+            for i, scores in zip(batch, logits.float().split(counts), strict=True):
+                results[i] = self._labelled(torch.softmax(scores.flatten(), dim=0).tolist())
         return [result for result in results if result is not None]
+
+    def _labelled(self, probabilities: list[float]) -> Labelled:
+        labels: Sequence[str] = self.labels
+        if len(labels) != len(probabilities):
+            labels = [str(number) for number in range(1, len(probabilities) + 1)]
+        best = max(range(len(labels)), key=probabilities.__getitem__)
+        return Labelled(labels[best], dict(zip(labels, probabilities, strict=True)))

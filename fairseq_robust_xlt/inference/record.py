@@ -145,15 +145,16 @@ def check_use(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
             f"the checkpoint's run record has format {saved['format']}, this version of fairseq_robust_xlt reads up "
             f"to {FORMAT}: upgrade it"
         )
-    if saved["labels"] != mine["labels"]:
-        raise UserError(
-            f"the checkpoint was trained with the labels {', '.join(saved['labels'])} and the benchmark "
-            f"{mine['benchmark']['name']} has {', '.join(mine['labels'])}: it cannot be scored there"
-        )
     if saved["benchmark"]["kind"] != mine["benchmark"]["kind"]:
         raise UserError(
             f"the checkpoint was trained on a benchmark of kind {saved['benchmark']['kind']} and "
             f"{mine['benchmark']['name']} is of kind {mine['benchmark']['kind']}"
+        )
+    # The labels of a choice number its options, of which there may be more or fewer: each has a score of its own.
+    if saved["labels"] != mine["labels"] and saved["benchmark"]["kind"] != "choice":
+        raise UserError(
+            f"the checkpoint was trained with the labels {', '.join(saved['labels'])} and the benchmark "
+            f"{mine['benchmark']['name']} has {', '.join(mine['labels'])}: it cannot be scored there"
         )
     hashes = {key: saved["vocabulary"][key] for key in (DICTIONARY, SENTENCEPIECE)}
     if hashes != {key: mine["vocabulary"][key] for key in hashes}:

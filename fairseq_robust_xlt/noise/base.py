@@ -17,7 +17,7 @@ class Noise(Protocol):
         """The name in `--noise`; it also separates this noise's random numbers from those of others."""
 
     def __call__(self, texts: tuple[str, ...], rng: np.random.Generator) -> tuple[str, ...]:
-        """A noised copy of one sequence's texts (one, or two for a pair), drawn from `rng` alone."""
+        """A noised copy of an example's texts, one by one, drawn from `rng` alone."""
 
 
 def generator(seed: int, epoch: int, index: int, noise: str) -> np.random.Generator:
@@ -39,8 +39,16 @@ class NoiseChain:
     def __call__(
         self, sequences: tuple[tuple[str, ...], ...], seed: int, epoch: int, index: int
     ) -> tuple[tuple[str, ...], ...]:
-        """A noised copy of the sequences (`Example.sequences`) of the example numbered `index`, for this epoch."""
+        """A noised copy of the sequences (`Example.sequences`) of the example numbered `index`, for this epoch.
+
+        A text that the sequences of a choice share, its stem, stays the same in all of them.
+        """
         for noise in self.noises:
             rng = generator(seed, epoch, index, noise.name)
-            sequences = tuple([noise(texts, rng) for texts in sequences])
+            if len(sequences) == 1:
+                sequences = (noise(sequences[0], rng),)
+                continue
+            texts = tuple(dict.fromkeys(text for sequence in sequences for text in sequence))
+            noised = dict(zip(texts, noise(texts, rng), strict=True))
+            sequences = tuple([tuple([noised[text] for text in sequence]) for sequence in sequences])
         return sequences

@@ -116,6 +116,8 @@ def load(folder: str | os.PathLike[str], subset: str) -> tuple[str, Correct]:
     if subset not in scores["subsets"]:
         raise unknown("subset", subset, scores["subsets"], str(folder))
     covered = scores["subsets"][subset]
+    if unlabelled := [language for language, one in covered["languages"].items() if one["accuracy"] is None]:
+        raise UserError(f"{folder}: {subset} has no gold labels for {', '.join(unlabelled)}: nothing to compare")
     others = (covered["mean_without_source"] or {"languages": []})["languages"]
     source = next((language for language in covered["languages"] if language not in others), "")
     correct: Correct = {}

@@ -29,12 +29,16 @@ FORMAT = 1
 PREDICTIONS = "predictions.tsv"
 SCORES = "scores.json"
 
-_COUNT = {"type": "integer", "minimum": 0}
-_FRACTION = {"type": "number", "minimum": 0, "maximum": 1}
+_COUNT = {"type": ["integer", "null"], "minimum": 0}
+_FRACTION = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
 _MEAN = {
-    "type": "object",
+    "type": ["object", "null"],
     "required": ["accuracy", "languages"],
-    "properties": {"accuracy": _FRACTION, "languages": {"type": "array", "items": {"type": "string"}}},
+    "properties": {
+        "accuracy": _FRACTION,
+        "macro_f1": _FRACTION,
+        "languages": {"type": "array", "items": {"type": "string"}},
+    },
 }
 _LANGUAGE = {
     "type": "object",
@@ -43,7 +47,8 @@ _LANGUAGE = {
         "n": _COUNT,
         "correct": _COUNT,
         "accuracy": _FRACTION,
-        "interval": {"type": "array", "items": _FRACTION, "minItems": 2, "maxItems": 2},
+        "interval": {"type": ["array", "null"], "items": _FRACTION, "minItems": 2, "maxItems": 2},
+        "macro_f1": _FRACTION,
     },
 }
 _SUBSET = {
@@ -53,7 +58,7 @@ _SUBSET = {
         "signature": {"type": "object"},
         "languages": {"type": "object", "additionalProperties": _LANGUAGE},
         "mean": _MEAN,
-        "mean_without_source": {"anyOf": [_MEAN, {"type": "null"}]},
+        "mean_without_source": _MEAN,
     },
 }
 _SCHEMA = {
@@ -75,13 +80,15 @@ def add(
     labels: Sequence[str],
     *,
     source: str,
+    f1: bool = True,
 ) -> dict[str, Any]:
     """Put the predictions of one or several subsets into a scores folder, which is made where it does not exist.
 
     Subsets that the folder holds already are replaced, the others kept. `signature` (JSON values; `checkpoint_sha256`
-    and `benchmark` are required) is stored with each of these subsets; `labels` are the label names in class order,
-    `source` is the training language that `mean_without_source` leaves out. Rows are sorted by subset, language and
-    id, so that neither batches nor processes nor the order of runs change a byte. Returns what scores.json holds then.
+    and `benchmark` are required) is stored with each of these subsets; `labels` are the label names
+    in class order, `source` is the training language that `mean_without_source` leaves out, `f1` asks for macro-F1.
+    Rows are sorted by subset, language and id, so that neither batches nor processes nor the order of runs change a
+    byte. Returns what scores.json holds then.
 
     Raises `UserError`, and changes nothing, for a folder of another checkpoint, benchmark or label set, for damaged
     files, for an example that was predicted twice, and for whatever `predictions.write` or `scores.score` refuse.
@@ -107,7 +114,7 @@ def add(
     by_subset: dict[str, list[Prediction]] = {}
     for p in rows:
         by_subset.setdefault(p.subset, []).append(p)
-    subsets = {name: {"signature": signatures[name], **score(part, source)} for name, part in by_subset.items()}
+    subsets = {name: {"signature": signatures[name], **score(part, source, f1=f1)} for name, part in by_subset.items()}
     scores = {"format": FORMAT, **identity, "subsets": subsets}
     try:
         folder.mkdir(parents=True, exist_ok=True)

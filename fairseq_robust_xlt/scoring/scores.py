@@ -7,44 +7,55 @@ from typing import Any
 
 from fairseq_robust_xlt.errors import UserError, unknown
 from fairseq_robust_xlt.scoring.predictions import Prediction
-from fairseq_robust_xlt.scoring.statistics import accuracy_interval
+from fairseq_robust_xlt.scoring.statistics import accuracy_interval, macro_f1
 
 
-def score(predictions: Iterable[Prediction], source: str) -> dict[str, Any]:
+def score(predictions: Iterable[Prediction], source: str, *, f1: bool = True) -> dict[str, Any]:
     """The scores of one subset's predictions.
 
-    Returns `languages` (per language: n, correct, accuracy, interval), `mean` (the mean of the accuracies, each
-    language counting the same, and the languages that it covers), and `mean_without_source` (the same over all
-    languages but `source`, the zero-shot ones; None where there are no others). Accuracies are fractions, intervals
-    Wilson's 95 %. Raises `UserError` where a gold label is missing.
+    Returns `languages` (per language or language pair: n, correct, accuracy, interval and, with `f1`, macro_f1), `mean`
+    (the means of accuracies and of macro_f1, each language counting the same, and the languages that it covers), and
+    `mean_without_source` (the same over all languages but `source`, the zero-shot ones; None where there are no
+    others). All are fractions, intervals Wilson's 95 % of the accuracy. A language without gold labels has its n and
+    None for the rest, and no part in means. Raises `UserError` where some of a language's labels are missing.
     """
-    counts: dict[str, list[int]] = {}
+    by_language: dict[str, list[Prediction]] = {}
     for p in predictions:
-        if p.gold is None:
-            raise UserError(f"example {p.id} of {p.subset}, {p.languages} has no gold label: it cannot be scored")
-        count = counts.setdefault(p.languages, [0, 0])
-        count[0] += 1
-        count[1] += p.gold == p.predicted
-    languages = {
-        language: {
-            "n": n,
-            "correct": correct,
-            "accuracy": correct / n,
-            "interval": list(accuracy_interval(correct, n)),
-        }
-        for language, (n, correct) in sorted(counts.items())
-    }
-    others = [language for language in languages if language != source]
+        by_language.setdefault(p.languages, []).append(p)
+    languages = {language: _score(rows, f1) for language, rows in sorted(by_language.items())}
+    labelled = [language for language, one in languages.items() if one["accuracy"] is not None]
+    others = [language for language in labelled if set(language.split("-")) != {source}]
     return {
         "languages": languages,
-        "mean": _mean(languages, list(languages)),
-        "mean_without_source": _mean(languages, others) if others else None,
+        "mean": _mean(languages, labelled),
+        "mean_without_source": _mean(languages, others),
     }
 
 
-def _mean(languages: dict[str, Any], covered: list[str]) -> dict[str, Any]:
-    accuracies = [languages[language]["accuracy"] for language in covered]
-    return {"accuracy": sum(accuracies) / len(accuracies), "languages": covered}
+def _score(rows: Sequence[Prediction], f1: bool) -> dict[str, Any]:
+    """The scores of one language."""
+    unlabelled = [p for p in rows if p.gold is None]
+    if unlabelled and len(unlabelled) < len(rows):
+        p = unlabelled[0]
+        raise UserError(f"example {p.id} of {p.subset}, {p.languages} has no gold label, but others have: add it")
+    n, correct = len(rows), sum(p.gold == p.predicted for p in rows)
+    found: dict[str, Any] = {
+        "n": n,
+        "correct": None if unlabelled else correct,
+        "accuracy": None if unlabelled else correct / n,
+        "interval": None if unlabelled else list(accuracy_interval(correct, n)),
+    }
+    if f1:
+        found["macro_f1"] = None if unlabelled else macro_f1([p.gold or 0 for p in rows], [p.predicted for p in rows])
+    return found
+
+
+def _mean(languages: dict[str, Any], covered: list[str]) -> dict[str, Any] | None:
+    if not covered:
+        return None
+    keys = [key for key in ("accuracy", "macro_f1") if key in languages[covered[0]]]
+    means = {key: sum(languages[language][key] for language in covered) / len(covered) for key in keys}
+    return {**means, "languages": covered}
 
 
 def lines(scores: dict[str, Any], subset: str) -> list[str]:
@@ -55,28 +66,36 @@ def lines(scores: dict[str, Any], subset: str) -> list[str]:
     if subset not in scores["subsets"]:
         raise unknown("subset", subset, scores["subsets"])
     found = scores["subsets"][subset]
-    rows = [
-        (
-            language,
-            str(one["n"]),
-            str(one["correct"]),
-            f"{100 * one['accuracy']:.2f} %",
-            f"[{100 * one['interval'][0]:.2f}, {100 * one['interval'][1]:.2f}]",
-        )
-        for language, one in found["languages"].items()
-    ]
-    head = ("language", "n", "correct", "accuracy", "95 % interval")
+    f1 = any("macro_f1" in one for one in found["languages"].values())
+    rows = [_row(language, one, f1) for language, one in found["languages"].items()]
+    head = ("language", "n", "correct", "accuracy", "95 % interval", *(["macro-F1"] if f1 else []))
     table = _aligned([head, *rows])
-    means = [_mean_line("mean", found["mean"])]
+    means = [_mean_line("mean", found["mean"])] if found["mean"] else []
     if found["mean_without_source"] is not None and found["mean_without_source"] != found["mean"]:
         means.append(_mean_line("mean without the source", found["mean_without_source"]))
     return [f"{subset} | {line}" for line in table + means]
 
 
+def _row(language: str, one: dict[str, Any], f1: bool) -> tuple[str, ...]:
+    if one["accuracy"] is None:
+        return (language, str(one["n"]), "-", "no labels", "-", *(["-"] if f1 else []))
+    return (
+        language,
+        str(one["n"]),
+        str(one["correct"]),
+        f"{100 * one['accuracy']:.2f} %",
+        f"[{100 * one['interval'][0]:.2f}, {100 * one['interval'][1]:.2f}]",
+        *([f"{100 * one['macro_f1']:.2f} %"] if f1 else []),
+    )
+
+
 def _mean_line(name: str, mean: dict[str, Any]) -> str:
     covered = mean["languages"]
-    plural = "language" if len(covered) == 1 else "languages"
-    return f"{name} of {len(covered)} {plural}: {100 * mean['accuracy']:.2f} % ({', '.join(covered)})"
+    what = "language pair" if "-" in covered[0] else "language"
+    names = ", ".join(covered) if len(covered) <= 40 else f"{', '.join(covered[:3])}, ..., {covered[-1]}"
+    f1 = f", macro-F1 {100 * mean['macro_f1']:.2f} %" if "macro_f1" in mean else ""
+    plural = "" if len(covered) == 1 else "s"
+    return f"{name} of {len(covered)} {what}{plural}: {100 * mean['accuracy']:.2f} %{f1} ({names})"
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -1,7 +1,7 @@
 """How sure a score or a difference of scores is.
 
-SciPy and statsmodels take about a second to import: they are imported where they are used, so that training
-and validation do not wait for them.
+SciPy, statsmodels and scikit-learn take about a second to import: they are imported where they are used, so that
+training and validation do not wait for them.
 """
 
 from __future__ import annotations
@@ -35,6 +35,16 @@ def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
         raise ValueError(f"{correct} correct of {n} examples is no accuracy")
     low, high = proportion_confint(correct, n, alpha=0.05, method="wilson")
     return float(low), float(high)
+
+
+def macro_f1(gold: ArrayLike, predicted: ArrayLike) -> float:
+    """The mean of the labels' F1 scores, over the labels that occur among gold or predicted ones; a fraction.
+
+    `gold` and `predicted` are class indices [examples]. It counts a rare label as much as a frequent one.
+    """
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(gold, predicted, average="macro", zero_division=0))
 
 
 def difference(a: ArrayLike, b: ArrayLike, *, resamples: int = 10_000, seed: int = 0) -> Difference:

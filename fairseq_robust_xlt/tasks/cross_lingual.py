@@ -160,11 +160,18 @@ class CrossLingualTask(FairseqTask):
         examples = text.load_subset(self.benchmark, self.settings.data, split)
         encoded = text.encode(examples, self.vocabulary, self.cfg.max_length)
         training = subset.split == "train" and not self.settings.scoring
+        unlabelled = next((example for example in examples if example.label is None), None)
+        if unlabelled and not self.settings.scoring:
+            raise UserError(
+                f"{unlabelled.where}: no gold label, so {split} cannot be validated in training; fairseq-validate "
+                "writes predictions for it"
+            )
+        languages = " ".join(subset.languages)
         logger.info(
             "%s: %d examples in %s, mean length %.1f tokens, %d truncated to %d",
             split,
             len(examples),
-            " ".join(subset.languages),
+            f"{len(subset.pairs)} pairs of {languages}" if subset.pairs else languages,
             encoded.sizes.mean(),
             encoded.truncated,
             self.cfg.max_length,

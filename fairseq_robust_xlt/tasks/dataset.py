@@ -38,9 +38,10 @@ class CrossLingualDataset(FairseqDataset):
         self.name = name
         self.epoch = 1
         indices = {language: index for index, language in enumerate(benchmark.languages)}
-        self.labels = torch.tensor([-1 if e.label is None else e.label for e in examples])
-        self.languages = torch.tensor([indices[e.language] for e in examples])
-        self.multilingual = len(self.languages.unique()) > 1
+        self.labels = torch.tensor([-1 if e.label is None else e.label for e in examples])  # -1: not known
+        # Pairs of languages are not among them: there may be hundreds, too many for a log.
+        self.languages = torch.tensor([indices.get(e.language, -1) for e in examples])
+        self.multilingual = len(self.languages.unique()) > 1 and bool((self.languages >= 0).all())
         self.options = len(benchmark.labels) if benchmark.kind == "choice" else None
 
     def __len__(self) -> int:

@@ -54,10 +54,11 @@ class Evaluation:
         if len(predictions) != expected:
             raise RuntimeError(f"{subset}: {len(predictions)} of {expected} examples were scored")
         source, labels = self.task.benchmark.source, self.task.benchmark.labels
+        f1 = self.task.benchmark.kind != "choice"  # the number of an option is no class
         if self.settings.scores:
-            scores = scoring.add(self.settings.scores, self.signature(), predictions, labels, source=source)
+            scores = scoring.add(self.settings.scores, self.signature(), predictions, labels, source=source, f1=f1)
         else:
-            scores = {"subsets": {subset: scoring.score(predictions, source)}}
+            scores = {"subsets": {subset: scoring.score(predictions, source, f1=f1)}}
         for line in scoring.lines(scores, subset):
             logger.info(line)
 

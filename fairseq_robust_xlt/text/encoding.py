@@ -65,17 +65,18 @@ class Encoded:
 def encode(examples: Sequence[Example], vocabulary: Vocabulary, max_length: int) -> Encoded:
     """Encode examples with SentencePiece on all cores, each sequence as `join` writes it.
 
+    A text that occurs several times (the stem of a choice, a text that is paired with others) is encoded once.
     Raises `UserError` if `max_length` is below 8.
     """
     check_max_length(max_length)
-    texts = [text for example in examples for sequence in example.sequences for text in sequence]
-    pieces = iter(vocabulary.encode(texts, threads=0))
+    texts = list(dict.fromkeys(text for example in examples for sequence in example.sequences for text in sequence))
+    pieces = dict(zip(texts, vocabulary.encode(texts, threads=0), strict=True))
     sequences: list[Tokens] = []
     truncated = 0
     for example in examples:
         cut = False
         for sequence in example.sequences:
-            ids, shortened = join([next(pieces) for _ in sequence], vocabulary, max_length)
+            ids, shortened = join([pieces[text] for text in sequence], vocabulary, max_length)
             sequences.append(ids)
             cut |= shortened
         truncated += cut

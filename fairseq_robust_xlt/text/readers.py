@@ -1,19 +1,21 @@
-"""Published files to checked examples.
-
-Tabs split fields and quotes are plain characters: the published files of these benchmarks hold unbalanced quotes, and
-a CSV reader silently swallows the rows between two of them (huggingface/datasets#1763 lost 199 training pairs so).
-"""
+"""Published files to checked examples, as a benchmark's table describes them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from fairseq_robust_xlt import errors
 from fairseq_robust_xlt.benchmarks import Benchmark, Layout
 from fairseq_robust_xlt.benchmarks.schema import TEXT_FIELDS
 from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.text import formats
 from fairseq_robust_xlt.text.examples import Example
+
+#: The texts of a row as the encoder reads them, from its values, their names in messages, and its file:line.
+Sequences = Callable[[Sequence[Any], Sequence[str], str], tuple[tuple[str, ...], ...]]
 
 
 def locate(
@@ -27,93 +29,187 @@ def locate(
     return None
 
 
+def present(benchmark: Benchmark, folder: str | os.PathLike[str], split: str) -> tuple[str, ...]:
+    """The languages of which the folder holds this split, in the table's order."""
+    found = {language: locate(benchmark, folder, split, language) for language in benchmark.languages}
+    inside: dict[Path, set[str]] = {}
+    for layout, path in filter(None, found.values()):
+        if "language" in layout.columns and path not in inside:
+            _, rows = formats.rows(path, layout, [layout.columns["language"]])  # type: ignore[list-item]
+            inside[path] = {_language(benchmark, value, f"{path}:{number}") for number, (value,) in rows}
+    return tuple(
+        language
+        for language, place in found.items()
+        if place is not None and (place[1] not in inside or language in inside[place[1]])
+    )
+
+
+def has_ids(benchmark: Benchmark, folder: str | os.PathLike[str], split: str, languages: Sequence[str]) -> bool:
+    """Whether the files of all these languages give their examples ids."""
+    found = [locate(benchmark, folder, split, language) for language in languages]
+    return all(place is not None and "id" in place[0].columns for place in found)
+
+
 def read(benchmark: Benchmark, folder: str | os.PathLike[str], split: str, language: str) -> list[Example]:
     """The examples of one split ("train", "dev", "test") in one language, in the file's order.
 
-    An example's id is its id column where the layout has one, else its zero-based row number.
-    Raises `UserError`, with the file and line, for a missing or empty file, invalid UTF-8, a missing header column, a
-    wrong number of columns, an unknown label, an empty text or id, and an id that occurs twice.
+    An example's id is its id column where the layout has one, else its zero-based row number among those of its
+    language. A gold label may be missing in a test file (its column, or its value), as benchmarks with a leaderboard
+    publish them: then the example's label is None.
+    Raises `UserError`, with the file and line, for a missing or empty file, whatever `formats.rows` refuses, an unknown
+    label or language, an empty text or id, an id that occurs twice, and options that are not those of the table.
     """
-    found = locate(benchmark, folder, split, language)
-    if found is None:
-        raise _not_found(benchmark, Path(folder), split, language)
-    layout, path = found
-    lines = _lines(path)
-    first_row = 1 if layout.header else 0
-    if len(lines) <= first_row:
-        raise UserError(f"{path}: the file has no rows{' below its header' if lines else ''}")
-    columns = _column_numbers(layout, lines[0].split("\t"), path)
-    texts = [columns[field] for field in TEXT_FIELDS[benchmark.kind]]
-    label_column, id_column = columns["label"], columns.get("id")
+    return read_languages(benchmark, folder, split, [language])[language]
+
+
+def read_languages(
+    benchmark: Benchmark, folder: str | os.PathLike[str], split: str, languages: Sequence[str]
+) -> dict[str, list[Example]]:
+    """As `read`, for several languages; a file that holds all of them is read once."""
+    found: dict[str, list[Example]] = {}
+    for language in languages:
+        if language in found:
+            continue
+        place = locate(benchmark, folder, split, language)
+        if place is None:
+            raise _not_found(benchmark, Path(folder), split, language)
+        layout, path = place
+        if "language" in layout.columns:
+            of_file = _read(benchmark, layout, path, split, None)
+            here = [code for code in languages if locate(benchmark, folder, split, code) == place]
+            for code in here:
+                if code not in of_file:
+                    raise UserError(f"{path}: no rows in language {code!r}; the file has: {', '.join(sorted(of_file))}")
+                found[code] = of_file[code]
+        else:
+            found |= _read(benchmark, layout, path, split, language)
+    return found
+
+
+def _read(
+    benchmark: Benchmark, layout: Layout, path: Path, split: str, language: str | None
+) -> dict[str, list[Example]]:
+    """The examples of a file by language, which is the given one or that of a column."""
+    texts, sequences = _text_columns(benchmark, layout)
+    more = [name for name in ("label", "id", "language") if name in layout.columns]
+    at = {name: position for position, name in enumerate(more, len(texts))}
+    wanted = [*texts, *(layout.columns[name] for name in more)]
+    hidden = [layout.columns["label"]] if split == "test" else []
+    names, rows = formats.rows(path, layout, wanted, hidden)  # type: ignore[arg-type]
     classes = {label: index for index, label in enumerate(benchmark.labels)}
     classes |= {spelling: classes[label] for spelling, label in layout.label_names.items()}
 
-    width = lines[0].count("\t") + 1
-    examples: list[Example] = []
-    ids: dict[str, int] = {}
-    for number, line in enumerate(lines[first_row:], first_row + 1):
-        fields = line.split("\t")
-        if len(fields) != width:
-            raise UserError(f"{path}:{number}: {_columns(len(fields))}, but line 1 has {width}")
-        label = classes.get(fields[label_column])
-        if label is None:
-            raise UserError(
-                f"{path}:{number}: unknown label {fields[label_column]!r} in column {label_column + 1}; "
-                f"allowed: {', '.join(classes)}"
-            )
-        sequence = tuple([fields[column] for column in texts])
-        if not all(map(str.strip, sequence)):
-            empty = next(column for column in texts if not fields[column].strip())
-            raise UserError(f"{path}:{number}: the text in column {empty + 1} is empty")
-        identifier = str(number - first_row - 1) if id_column is None else fields[id_column]
-        if id_column is not None:
-            _check_id(identifier, number, ids, path)
-        examples.append(Example(identifier, language, (sequence,), label, f"{path}:{number}"))
+    examples: dict[str, list[Example]] = {} if language is None else {language: []}
+    ids: dict[tuple[str, str], int] = {}
+    for number, values in rows:
+        where = f"{path}:{number}"
+        code = language or _language(benchmark, values[at["language"]], where)
+        mine = examples.setdefault(code, [])
+        gold = _plain(values[at["label"]], names[at["label"]], where)
+        label = classes.get(gold)
+        if label is None and not (hidden and gold == ""):
+            raise UserError(f"{where}: unknown label {gold!r} in {names[at['label']]}; allowed: {', '.join(classes)}")
+        identifier = str(len(mine))
+        if "id" in at:
+            identifier = _plain(values[at["id"]], names[at["id"]], where)
+            _check_id(identifier, number, ids, code, path)
+        mine.append(Example(identifier, code, sequences(values, names, where), label, where))
     return examples
 
 
-def _lines(path: Path) -> list[str]:
-    """The lines without their ends. Only a line feed ends a line: texts hold U+2028 and other exotic separators."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}:{line}: invalid UTF-8 (byte 0x{raw[error.start]:02x})") from error
-    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
-    if not lines[-1]:
-        lines.pop()
-    return lines
+def _text_columns(benchmark: Benchmark, layout: Layout) -> tuple[list[Any], Sequences]:
+    """The columns that hold text, and what makes the encoder's input of their values."""
+    if benchmark.kind == "choice":
+        return _choice(benchmark, layout)
+    columns = [layout.columns[name] for name in TEXT_FIELDS[benchmark.kind]]
+    count = len(columns)
+
+    def one_sequence(values: Sequence[Any], names: Sequence[str], where: str) -> tuple[tuple[str, ...], ...]:
+        return (tuple([_filled(values[i], names[i], where) for i in range(count)]),)
+
+    return columns, one_sequence
 
 
-def _column_numbers(layout: Layout, first_line: Sequence[str], path: Path) -> dict[str, int]:
-    numbers = {}
-    for field, column in layout.columns.items():
-        if isinstance(column, str):
-            if first_line.count(column) != 1:
-                problem = "no" if column not in first_line else "more than one"
-                raise UserError(f"{path}:1: {problem} column {column!r}; the header has: {', '.join(first_line)}")
-            column = first_line.index(column)
-        elif column >= len(first_line):
-            raise UserError(
-                f"{path}:1: {_columns(len(first_line))}, but layout {layout.name!r} needs "
-                f"{max(c for c in layout.columns.values() if isinstance(c, int)) + 1} (separated by tabs)"
-            )
-        numbers[field] = column
-    return numbers
+def _choice(benchmark: Benchmark, layout: Layout) -> tuple[list[Any], Sequences]:
+    """One sequence for each option: the stem, if there is one, and the option."""
+    before = [layout.columns[name] for name in ("stem", "template") if name in layout.columns]
+    given = layout.columns["options"]
+    listed = given if isinstance(given, dict) else None
+    columns = [*before, listed["list"]] if listed else [*before, *given]  # type: ignore[misc]
+    first = len(before)
+
+    def a_sequence_an_option(values: Sequence[Any], names: Sequence[str], where: str) -> tuple[tuple[str, ...], ...]:
+        stem: tuple[str, ...] = ()
+        if before:
+            stem = (_filled(values[0], names[0], where),)
+        if len(before) == 2:
+            template = layout.templates.get(_plain(values[1], names[1], where))
+            if template is None:
+                allowed = ", ".join(layout.templates)
+                raise UserError(f"{where}: unknown template {values[1]!r} in {names[1]}; allowed: {allowed}")
+            stem = (template.replace("{stem}", stem[0]),)
+        if listed:
+            options = _options(values[first], listed, benchmark.labels, names[first], where)
+        else:
+            options = [_filled(values[i], names[i], where) for i in range(first, first + len(benchmark.labels))]
+        return tuple([(*stem, option) for option in options])
+
+    return columns, a_sequence_an_option
 
 
-def _columns(count: int) -> str:
-    return f"{count} column{'' if count == 1 else 's'}"
+def _options(items: Any, listed: dict[str, str], labels: Sequence[str], name: str, where: str) -> list[str]:
+    """The texts of a JSON list of options, in the order of the table's labels."""
+    if not isinstance(items, list):
+        raise UserError(f"{where}: {name}: expected a list of options, found {items!r:.60}")
+    for key in (listed.get("text"), listed.get("label")):
+        for position, item in enumerate(items):
+            if key is not None and (not isinstance(item, dict) or key not in item):
+                raise UserError(f"{where}: {name}: option {position + 1} has no {key!r}: {item!r:.60}")
+    key = listed.get("text")
+    texts = [_filled(item[key] if key else item, f"{name}, option {i + 1}", where) for i, item in enumerate(items)]
+    key = listed.get("label")
+    given = [_plain(item[key], name, where) for item in items] if key else list(labels[: len(items)])
+    if len(texts) != len(labels) or sorted(given) != sorted(labels):
+        labelled = f" labelled {', '.join(given)}" if key else ""
+        raise UserError(f"{where}: {name}: {len(texts)} options{labelled}; expected {len(labels)}: {', '.join(labels)}")
+    by_label = dict(zip(given, texts, strict=True))
+    return [by_label[label] for label in labels]
 
 
-def _check_id(identifier: str, number: int, ids: dict[str, int], path: Path) -> None:
+def _filled(value: Any, name: str, where: str) -> str:
+    text = _plain(value, name, where)
+    if not text.strip():
+        raise UserError(f"{where}: the text in {name} is empty")
+    return text
+
+
+def _plain(value: Any, name: str, where: str) -> str:
+    """A value as text: JSON's numbers and truth values as JSON writes them, what is not there as nothing."""
+    if type(value) is str:
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    raise UserError(f"{where}: {name}: expected text, found {value!r:.60}")
+
+
+def _language(benchmark: Benchmark, value: Any, where: str) -> str:
+    code = _plain(value, "language", where)
+    language = benchmark.language(code)
+    if language is None:
+        raise errors.unknown("language", code, benchmark.languages, where)
+    return language
+
+
+def _check_id(identifier: str, number: int, ids: dict[tuple[str, str], int], language: str, path: Path) -> None:
     if not identifier:
         raise UserError(f"{path}:{number}: the id is empty")
-    if (earlier := ids.setdefault(identifier, number)) != number:
+    if any(character in identifier for character in "\t\n\r"):
+        raise UserError(f"{path}:{number}: the id {identifier!r} holds a tab or a line break")
+    if (earlier := ids.setdefault((language, identifier), number)) != number:
         raise UserError(f"{path}:{number}: the id {identifier!r} occurs before, in line {earlier}")
 
 

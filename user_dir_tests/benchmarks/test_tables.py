@@ -97,7 +97,7 @@ def test_a_benchmark_travels_to_data_workers(tmp_path):
         (changed("langauges", ["en"]), "unknown key 'langauges'; did you mean languages"),
         (changed("layouts", 0, "colums", {}), "layouts[0]: unknown key 'colums'; did you mean columns"),
         ({k: v for k, v in OWN.items() if k != "labels"}, "the key 'labels' is missing"),
-        (changed("kind", "sentences"), "kind: given 'sentences', expected one of pair, sentence"),
+        (changed("kind", "sentences"), "kind: given 'sentences', expected one of choice, pair, sentence"),
         (changed("version", 1.0), "version: given 1.0, expected a whole number, or text in quotes"),
         (changed("languages", ["en", "zh-CN"]), "languages[1]: given 'zh-CN', expected a language code"),
         (changed("languages", ["en", False]), "languages[1]: given False, expected a language code"),

@@ -45,9 +45,17 @@ def test_noise_differs_by_seed_epoch_and_example(table):
     assert len(results) == len(keys)
 
 
-def test_every_option_of_a_choice_gets_its_own_draw(table):
-    sequence = (" ".join(WORDS),)
-    first, second = build("synonyms", NoiseOptions(table))((sequence, sequence), seed=1, epoch=1, index=0)
+def test_the_options_of_a_choice_share_their_stem_and_nothing_else(table):
+    stem, other = " ".join(WORDS), " ".join(reversed(WORDS))
+    chain = build("synonyms", NoiseOptions(table))
+    (stem_1, first), (stem_2, second) = chain(((stem, stem[:-1]), (stem, other)), seed=1, epoch=1, index=0)
+    assert stem_1 == stem_2 != stem
+    assert first[:10] != stem_1[:10]
+    assert second not in (stem_1, other)
+
+
+def test_equal_texts_of_a_pair_are_noised_apart(table):
+    ((first, second),) = build("synonyms", NoiseOptions(table))(((" ".join(WORDS),) * 2,), seed=1, epoch=1, index=0)
     assert first != second
 
 

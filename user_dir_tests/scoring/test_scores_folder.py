@@ -5,13 +5,14 @@ import logging
 import random
 import resource
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, f1_score
 
 from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.scoring import Prediction, add, lines, read
@@ -51,6 +52,8 @@ def test_scores_against_scikit_learn(tmp_path: Path) -> None:
         accuracies[language] = accuracy_score([p.gold for p in own], [p.predicted for p in own])
         found = subset["languages"][language]
         assert (found["n"], found["accuracy"]) == (40, pytest.approx(accuracies[language]))
+        f1 = f1_score([p.gold for p in own], [p.predicted for p in own], average="macro")
+        assert found["macro_f1"] == pytest.approx(f1)
         interval = binomtest(found["correct"], 40).proportion_ci(method="wilson")
         assert found["interval"] == pytest.approx([interval.low, interval.high])
     assert subset["mean"]["languages"] == ["en", "sw", "ur"]
@@ -198,15 +201,39 @@ def test_lines_for_the_log(tmp_path: Path) -> None:
     predictions += [Prediction("test", "sw", str(i), int(i < 5), 0, (1.0, 0.0, 0.0)) for i in range(8)]
     scores = put(tmp_path, predictions)
     assert lines(scores, "test") == [
-        "test | language    n  correct  accuracy    95 % interval",
-        "test | en        100      100  100.00 %  [96.30, 100.00]",
-        "test | sw          8        3   37.50 %   [13.68, 69.43]",
-        "test | mean of 2 languages: 68.75 % (en, sw)",
-        "test | mean without the source of 1 language: 37.50 % (sw)",
+        "test | language    n  correct  accuracy    95 % interval  macro-F1",
+        "test | en        100      100  100.00 %  [96.30, 100.00]  100.00 %",
+        "test | sw          8        3   37.50 %   [13.68, 69.43]   27.27 %",
+        "test | mean of 2 languages: 68.75 %, macro-F1 63.64 % (en, sw)",
+        "test | mean without the source of 1 language: 37.50 %, macro-F1 27.27 % (sw)",
     ]
     assert json.loads((tmp_path / "scores.json").read_bytes()) == scores
     with pytest.raises(UserError, match="did you mean test"):
         lines(scores, "tets")
+
+
+def test_a_choice_has_no_f1_and_a_test_set_may_have_no_labels(tmp_path: Path) -> None:
+    hidden = [Prediction("test", "sw", str(i), None, i % 3, (0.2, 0.3, 0.5)) for i in range(5)]
+    scores = add(tmp_path, SIGNATURE, hidden + some("test", "en ur"), LABELS, source="en", f1=False)
+    subset = read(tmp_path)["subsets"]["test"]
+    assert subset["languages"]["sw"] == {"n": 5, "correct": None, "accuracy": None, "interval": None}
+    assert subset["mean"]["languages"] == ["en", "ur"]
+    assert subset["mean"].keys() == {"accuracy", "languages"}
+    assert lines(scores, "test")[2] == "test | sw         5        -  no labels               -"
+    add(tmp_path, SIGNATURE, [replace(p, subset="dev") for p in hidden], LABELS, source="en")
+    assert read(tmp_path)["subsets"]["dev"]["mean"] is None
+    assert lines(read(tmp_path), "dev")[1:] == ["dev | sw        5        -  no labels              -         -"]
+    assert [p.gold for p in read_predictions(tmp_path / "predictions.tsv", LABELS)][:5] == [None] * 5
+    with pytest.raises(UserError, match="example 0 of test, sw has no gold label, but others have"):
+        put(tmp_path, [*hidden, Prediction("test", "sw", "9", 1, 1, (0.0, 1.0, 0.0))])
+
+
+def test_pairs_of_languages(tmp_path: Path) -> None:
+    """The generalized setting: a score for each pair; only the source with itself is not zero-shot."""
+    scores = put(tmp_path, some("test-pairs", "en-en en-sw sw-en sw-sw"))
+    subset = scores["subsets"]["test-pairs"]
+    assert subset["mean_without_source"]["languages"] == ["en-sw", "sw-en", "sw-sw"]
+    assert lines(scores, "test-pairs")[-2].startswith("test-pairs | mean of 4 language pairs: ")
 
 
 def test_a_folder_can_be_moved(tmp_path: Path) -> None:
