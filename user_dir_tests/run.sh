@@ -3,7 +3,7 @@
 # slow tests).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-EXTRAS=test bash examples/quickstart/setup.sh
+EXTRAS=test bash examples/common/setup.sh
 export OMP_NUM_THREADS=1
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .

@@ -1,11 +1,7 @@
-"""The quickstart's data, its table, its scripts, and the real encoder."""
+"""The quickstart's data, its table, and the real encoder."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import re
-import subprocess
 from collections import Counter
 
 import pytest
@@ -43,28 +39,6 @@ def test_synonyms_cover_a_third_of_the_training_words():
     noise = SynonymNoise(SynonymTable.load(FOLDER / "data/synonyms.json"))
     assert noise.coverage(texts("train")) >= 0.30
     assert 0.15 < noise.replaced(texts("train")) < noise.coverage(texts("train"))
-
-
-def test_the_rule_takes_the_largest_radius_within_one_standard_error():
-    spec = importlib.util.spec_from_file_location("choose", FOLDER / "choose.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    points = {0.0: [0.80, 0.80], 0.1: [0.79, 0.81], 0.3: [0.78, 0.76], 1.0: [0.60, 0.70]}
-    # The best is 0.80 of 160 examples: one standard error is sqrt(0.16 / 160) = 0.0316.
-    chosen, threshold = module.choose(points, 160)
-    assert chosen == 0.3
-    assert threshold == pytest.approx(0.80 - 0.0316, abs=1e-4)
-
-
-def test_the_radii_of_the_run_are_those_that_the_grid_chose():
-    script = (FOLDER / "run.sh").read_text(encoding="utf-8")
-    for method, result in json.loads((FOLDER / "grid.json").read_text(encoding="utf-8"))["methods"].items():
-        assert re.search(rf'--method {method} (?:.* )?--radius {result["chosen"]:g}"', script)
-
-
-def test_shell_scripts_parse():
-    for script in [*FOLDER.glob("*.sh"), REPOSITORY / "user_dir_tests/run.sh", REPOSITORY / ".ci/run"]:
-        subprocess.run(["bash", "-n", str(script)], check=True)
 
 
 @pytest.mark.slow

@@ -1,5 +1,5 @@
 """Choose radii by the rule: the largest whose English-dev accuracy (mean over seeds) lies within one standard error of
-the best of the grid. Usage: choose.py RUNS GRID.json
+the best of the grid. Usage: choose.py RUNS COMMAND GRID.json (COMMAND, which ran the grid, is written into it)
 
 The standard error is that of the best point's accuracy on the dev examples, sqrt(p (1 - p) / n): the seeds of a point
 share these examples, so it does not shrink with the seeds.
@@ -22,7 +22,7 @@ def choose(points: dict[float, list[float]], n: int) -> tuple[float, float]:
     return max(radius for radius, mean in means.items() if mean >= threshold), threshold
 
 
-def main(runs: str, out: str) -> None:
+def main(runs: str, command: str, out: str) -> None:
     grid: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     n = 0
     for folder in sorted(Path(runs).iterdir()):
@@ -46,7 +46,7 @@ def main(runs: str, out: str) -> None:
             accuracies = " ".join(f"{100 * value:.1f}" for value in points[radius])
             print(f"  radius {radius:g}: {accuracies}{'  <- chosen' if radius == chosen else ''}")
     with atomic_write(out) as file:
-        json.dump({"command": "bash examples/quickstart/grid.sh", "dev_examples": n, "methods": result}, file, indent=1)
+        json.dump({"command": command, "dev_examples": n, "methods": result}, file, indent=1)
         file.write("\n")
 
 

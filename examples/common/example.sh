@@ -1,0 +1,97 @@
+# What every example does; sourced by its run.sh, which has declared
+#   benchmark  a name, or a table
+#   epochs, train    the training's length, and flags that it alone has (--lr, --batch-size)
+#   grid       [METHOD]=radii, declared before they were run
+#   radius     [METHOD]=the radius that the rule chose from the grid
+# and where they differ from what is below: data, subsets, synonyms; score_benchmark and score_data (another benchmark
+# is scored); cut="TRAIN OTHER" (only so many lines of each training file and of each other file); device=--cpu (the
+# CPU even where there is a GPU). `run.sh` trains every method with every seed, scores and compares them;
+# `run.sh grid` runs the grid on source-language dev only, writes grid.json, and ends.
+# The user's variables; paths count from the repository's root:
+#   DATA=DIR       the benchmark's published files
+#   SUBSET=test    what is scored (default: dev)
+#   SYNONYMS=FILE  for RS-DA (default: ../synonyms/counterfitted_neighbors.json, seen from DATA)
+#   ENCODER=DIR    an encoder directory (default: multilingual-e5-small, made here from a pip package)
+#   METHODS=       some of: standard dropout-0.3 rs-rp rs-da adv fgm; the first is the baseline
+#   SEEDS='1 2'    training seeds
+#   FLAGS=         more flags for each fairseq-train; a later flag wins
+#   KEEP=fgm-1     the run whose checkpoint is kept (METHOD-SEED); the others' are deleted once they are scored
+#   JOBS=1         runs side by side, 3 GB of memory each (default: one a core, at most 2; on a GPU 1)
+#   RUNS=DIR       logs, scores, checkpoints (default: runs/EXAMPLE)
+#   VENV=DIR       an environment that has a fairseq and this package (default: .venv, made here)
+name=$(basename "$(cd "$(dirname "$0")" && pwd)") example=examples/$name
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+: "${data:=${DATA:?is the folder of the published files}}" "${subsets:=${SUBSET:-dev}}"
+: "${synonyms:=${SYNONYMS:-$data/../synonyms/counterfitted_neighbors.json}}"
+: "${SEEDS:=1 2 3}" "${METHODS:=standard dropout-0.3 rs-rp rs-da adv}" "${FLAGS:=}" "${KEEP:=}"
+: "${score_benchmark:=$benchmark}" "${score_data:=$data}"
+if [ "${1:-}" = grid ]; then
+    subsets=- RUNS=${RUNS:-runs/$name-grid}
+fi
+export RUNS=${RUNS:-runs/$name} KEEP BIN=${VENV:-.venv}/bin
+encoder=${ENCODER:-.cache/e5-small}
+for path in "$data" "$score_data" "$synonyms" "$encoder" "$RUNS"; do
+    [[ $path != *[[:space:]]* ]] || { echo "error: $path: a path with blanks does not work here" >&2; exit 1; }
+done
+if [ "$subsets" != - ] && [[ " $METHODS " = *" rs-da "* ]] && ! [ -e "$synonyms" ]; then
+    echo "error: RS-DA: no file $synonyms; give it with SYNONYMS=FILE, or name methods without rs-da in METHODS=" >&2
+    exit 1
+fi
+[ -n "${VENV:-}" ] || bash examples/common/setup.sh
+if [ -z "${ENCODER:-}" ] && ! [ -d "$encoder" ]; then
+    echo "making the encoder directory $encoder (multilingual-e5-small; 0.25 GB)"
+    "$BIN/robust-xlt" encoder make e5-small "$encoder"
+fi
+encoder_flags=$("$BIN/robust-xlt" encoder check --flags "$encoder") # --arch, --encoder, --finetune-from-model
+if [ -n "${cut:-}" ]; then
+    data=$(bash examples/common/cut.sh "$data" "$RUNS-data" $cut)
+    [ "$score_benchmark" != "$benchmark" ] || score_data=$data
+fi
+rows=$("$BIN/python" examples/common/rows.py "$benchmark" "$data")
+batch=$(sed -n 's/.*--batch-size \([0-9]*\).*/\1/p' <<<"$train $FLAGS")
+updates=$(((rows + batch - 1) / batch * epochs))
+export TRAIN="$data --benchmark $benchmark $encoder_flags --pooling mean --attention-dropout 0 --max-length 128 \
+--weight-decay 0.01 --clip-norm 1.0 --lr-scheduler polynomial_decay --warmup-updates $(((updates + 9) / 10)) \
+--total-num-update $updates --max-epoch $epochs --validate-interval $epochs --save-interval $epochs $train $FLAGS"
+export SCORE="$score_data --benchmark $score_benchmark" DEVICE=${device:-}
+jobs=${JOBS:-$([ -n "$DEVICE" ] && nproc || echo 1)}
+[ "$jobs" -le 2 ] || jobs=2
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((($(nproc) + jobs - 1) / jobs))}
+
+flags() { # METHOD [RADIUS]
+    local radius=${2:-${radius[$1]:-}}
+    case $1 in
+        standard) echo "--method standard" ;;
+        dropout-*) echo "--method standard --dropout ${1#dropout-}" ;;
+        rs-da) echo "--method rs-da --synonyms $synonyms" ;;
+        adv) echo "--method adv --perturb-steps 1 --radius $radius" ;;
+        *) echo "--method $1 --radius $radius" ;;
+    esac
+}
+in_parallel() { # lines "RUN SEED FLAGS..." on standard input
+    local lines total n=0
+    lines=$(cat)
+    total=$(wc -l <<<"$lines")
+    echo "$rows training examples, $updates updates; $total runs, $jobs at a time; logs in $RUNS/*/train.log"
+    xargs -P "$jobs" -L 1 bash examples/common/one.sh "$subsets" <<<"$lines" |
+        while IFS= read -r line; do echo "[$((++n))/$total] $line"; done
+}
+if [ "$subsets" = - ]; then
+    for seed in $SEEDS; do
+        echo "standard-0-$seed $seed $(flags standard)" # radius 0 of every method
+        for method in $METHODS; do
+            for point in ${grid[$method]:-}; do echo "$method-$point-$seed $seed $(flags "$method" "$point")"; done
+        done
+    done | in_parallel
+    "$BIN/python" examples/common/choose.py "$RUNS" "bash $example/run.sh grid" "$example/grid.json"
+    exit
+fi
+for seed in $SEEDS; do
+    for method in $METHODS; do echo "$method-$seed $seed $(flags "$method")"; done
+done | in_parallel
+compared=()
+for method in $METHODS; do
+    compared+=("$method=$(for seed in $SEEDS; do echo "$RUNS/$method-$seed/scores"; done | paste -sd,)")
+done
+echo
+"$BIN/robust-xlt" report "${compared[@]}" --subset "$subsets" --json "$RUNS/report.json"

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# One run: fine-tune on the source language, then score SUBSETS zero-shot ("-": none). Called by example.sh.
+#   one.sh SUBSETS RUN SEED [fairseq-train flags ...]
+# Leaves $RUNS/RUN/{train.log,validate.log,scores/}, and the checkpoint (0.5 GB) if RUN is $KEEP.
+# A run that is done and had the same flags is not done again.
+set -euo pipefail
+subsets=$1 name=$2 seed=$3
+shift 3
+run=$RUNS/$name
+command="$TRAIN $SCORE $subsets $seed $*"
+if [ -e "$run/done" ] && [ "$(cat "$run/done")" = "$command" ]; then
+    exit 0
+fi
+rm -rf "$run"
+mkdir -p "$run"
+started=$SECONDS
+quiet() { # LOG COMMAND...: on failure show the end of the log
+    local log=$1
+    shift
+    "$@" >"$log" 2>&1 || { tail -n 5 "$log" >&2; echo "error: $name failed; all of it is in $log" >&2; exit 1; }
+}
+common=(--user-dir fairseq_robust_xlt --task cross_lingual ${DEVICE:+"$DEVICE"})
+[ "$subsets" != - ] || set -- "$@" --no-save
+read -ra train <<<"$TRAIN"
+quiet "$run/train.log" "$BIN/fairseq-train" "${train[@]}" "${common[@]}" \
+    --criterion robust_classification --optimizer adam --no-epoch-checkpoints --no-save-optimizer-state \
+    --best-checkpoint-metric accuracy --maximize-best-checkpoint-metric \
+    --save-dir "$run" --seed "$seed" --log-format json --log-interval 10 "$@"
+read -ra score <<<"$SCORE"
+[ "$subsets" = - ] || quiet "$run/validate.log" "$BIN/fairseq-validate" "${score[@]}" "${common[@]}" \
+    --path "$run/checkpoint_last.pt" --valid-subset "$subsets" --batch-size 64 --scores "$run/scores" --log-format none
+if [ "$name" != "$KEEP" ]; then
+    rm -f "$run"/*.pt "$run"/dict.txt "$run"/sentencepiece.bpe.model
+fi
+echo "$command" >"$run/done"
+accuracy=$(sed -n 's/.*"valid_accuracy": "\([0-9.]*\)".*/\1/p' "$run/train.log" | tail -n 1)
+note=$(sed -n 's/.*noise synonyms: /; synonyms: /p' "$run/train.log" | tail -n 1)
+warning=$(sed -n 's/.*this training ended/; this training ended/p' "$run/train.log" | tail -n 1)
+echo "$name: English dev $accuracy % ($((SECONDS - started)) s)$note$warning"

@@ -1,0 +1,229 @@
+"""The examples' scripts as they are written, on small made-up files and a small encoder, or on the published files."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import LANGUAGES, PACKAGE, REPOSITORY, nli_rows, sentence, write_tsv
+
+EXAMPLES = REPOSITORY / "examples"
+NAMES = ("quickstart", "sib200", "xnli", "pawsx", "xcopa")
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """A copy of what the scripts need, for they write grid.json beside themselves."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(EXAMPLES, folder / "examples")
+    (folder / "fairseq_robust_xlt").symlink_to(PACKAGE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory, sib_folder, xnli_folder, synonyms) -> Path:
+    """Small made-up files, a folder for each benchmark, named and laid out as the published ones."""
+    folder = tmp_path_factory.mktemp("published")
+    shutil.copytree(sib_folder, folder / "sib200")
+    shutil.copytree(xnli_folder, folder / "xnli")
+    (folder / "synonyms").mkdir()
+    shutil.copy(synonyms, folder / "synonyms/counterfitted_neighbors.json")
+    (folder / "pawsx").mkdir()
+    write_tsv(folder / "pawsx/train-en.tsv", paraphrases("en", 203, 0))
+    for language in ("en", "de", "ko"):
+        write_tsv(folder / f"pawsx/dev-{language}.tsv", paraphrases(language, 45, 1))
+    (folder / "csqa").mkdir()
+    (folder / "xcopa").mkdir()
+    write_jsonl(folder / "csqa/train.jsonl", questions(101, 0))
+    write_jsonl(folder / "csqa/valid.jsonl", questions(45, 1))
+    for language in ("sw", "th"):
+        write_jsonl(folder / f"xcopa/val.{language}.jsonl", causes(language, 20, 2))
+    return folder
+
+
+def paraphrases(language: str, count: int, seed: int) -> list[tuple[str, str, str]]:
+    rows = nli_rows(language, count, seed)
+    return [(first, second, "1" if label == "entailment" else "0") for first, second, label in rows]
+
+
+def questions(count: int, seed: int) -> list[dict]:
+    rng = random.Random(seed)
+    rows = []
+    for number in range(count):
+        options = rng.sample(range(60), 5)
+        answer = rng.randrange(5)
+        rows.append(
+            {
+                "id": f"{seed}-{number}",
+                "question": {
+                    "question_concept": sentence([options[answer]], "en"),
+                    "stem": sentence([options[answer], *rng.sample(range(60), 4)], "en"),
+                    "choices": [{"label": "ABCDE"[i], "text": sentence([o], "en")} for i, o in enumerate(options)],
+                },
+                "answerKey": "ABCDE"[answer],
+            }
+        )
+    return rows
+
+
+def causes(language: str, count: int, seed: int) -> list[dict]:
+    rng = random.Random(seed)
+    rows = []
+    for number in range(count):
+        first, second = (sentence(rng.sample(range(60), 4), language) for _ in range(2))
+        row = {"premise": first, "choice1": first, "choice2": second, "question": rng.choice(["cause", "effect"])}
+        rows.append({**row, "label": number % 2, "idx": number, "changed": False})
+    return rows
+
+
+def write_jsonl(path: Path, rows: list[dict]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def run(checkout: Path, name: str, *arguments: str, **variables: str | Path) -> subprocess.CompletedProcess:
+    environment = {
+        **{key: value for key, value in os.environ.items() if key not in ("DATA", "SYNONYMS", "ENCODER", "RUNS")},
+        "PYTHONPATH": str(REPOSITORY),
+        "OMP_NUM_THREADS": "1",
+        "JOBS": "2",
+        "SMOKE": "1",
+        "SEEDS": "1",
+        "VENV": str(Path(sys.executable).parent.parent),
+        **{key: str(value) for key, value in variables.items()},
+    }
+    command = ["bash", f"examples/{name}/run.sh", *arguments]
+    return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=900)
+
+
+def finished(done: subprocess.CompletedProcess) -> str:
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def folder_of(name: str, files: Path) -> Path:
+    return files / ("csqa" if name == "xcopa" else name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "languages"),
+    [
+        ("sib200", set(LANGUAGES)),
+        ("xnli", set(LANGUAGES)),
+        ("pawsx", {"en", "de", "ko"}),
+        ("xcopa", {"sw", "th"}),
+    ],
+)
+def test_each_method_is_trained_scored_and_compared(checkout, published, encoder_dir, name, languages):
+    variables = {"DATA": folder_of(name, published), "ENCODER": encoder_dir}
+    if name != "sib200":
+        variables["METHODS"] = "standard adv"  # all of them once is enough
+    methods = variables.get("METHODS", "standard dropout-0.3 rs-rp rs-da adv").split()
+    output = finished(run(checkout, name, **variables))
+    report = json.loads((checkout / f"runs/{name}/report.json").read_text(encoding="utf-8"))["methods"]
+    assert list(report) == methods
+    assert all(set(found["accuracy"]) == languages for found in report.values())
+    assert f"[{len(methods)}/{len(methods)}]" in output
+    radius = re.search(
+        r"\[adv\]=([\d.]+)\)?", (EXAMPLES / name / "run.sh").read_text(encoding="utf-8").split("radius")[1]
+    )
+    command = (checkout / f"runs/{name}/adv-1/done").read_text(encoding="utf-8")
+    assert f"--method adv --perturb-steps 1 --radius {radius[1]}" in command
+    assert not list((checkout / f"runs/{name}").glob("*/*.pt"))
+
+    again = finished(run(checkout, name, **variables))
+    assert "English dev" not in again  # nothing is trained twice
+    assert "mean - standard" in again
+
+
+@pytest.mark.slow
+def test_the_grid_chooses_on_source_language_dev(checkout, published, encoder_dir):
+    variables = {"DATA": published / "sib200", "ENCODER": encoder_dir, "METHODS": "rs-rp"}
+    output = finished(run(checkout, "sib200", "grid", **variables))
+    assert "<- chosen" in output
+    grid = json.loads((checkout / "examples/sib200/grid.json").read_text(encoding="utf-8"))
+    assert grid["dev_examples"] == 45
+    points = {point["radius"]: point["english_dev"] for point in grid["methods"]["rs-rp"]["points"]}
+    assert list(points) == [0, 0.25, 0.5, 1]
+    for radius, run_name in ((0, "standard-0-1"), (0.5, "rs-rp-0.5-1")):
+        log = (checkout / f"runs/sib200-grid/{run_name}/train.log").read_text(encoding="utf-8")
+        assert f'"valid_accuracy": "{100 * points[radius][0]:g}' in log
+        assert "valid: 45 examples in en," in log
+        assert " sw" not in "".join(line for line in log.splitlines() if " examples in " in line)
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+@pytest.mark.parametrize(("name", "languages"), [("sib200", 28), ("xnli", 15), ("xcopa", 11)])
+def test_the_published_files(checkout, data_root, encoder_dir, name, languages):
+    variables = {"DATA": folder_of(name, data_root), "ENCODER": encoder_dir, "METHODS": "standard rs-da"}
+    finished(run(checkout, name, RUNS=f"runs/real-{name}", **variables))
+    report = json.loads((checkout / f"runs/real-{name}/report.json").read_text(encoding="utf-8"))["methods"]
+    assert len(report["rs-da"]["accuracy"]) == languages
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, "DATA: is the folder of the published files"),
+        ({"DATA": "a b"}, "error: a b: a path with blanks does not work here"),
+        ({"DATA": "nothing"}, "error: RS-DA: no file nothing/../synonyms/counterfitted_neighbors.json"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_starts(checkout, variables, expected):
+    done = run(checkout, "xnli", **variables)
+    assert done.returncode == 1
+    assert expected in done.stderr
+    assert not (checkout / "runs/xnli/standard-1").exists()
+
+
+def test_a_cut_folder_has_the_first_lines_of_each_file_in_its_layout(tmp_path):
+    files = {"train-en.tsv": 9, "dev-sw.tsv": 9, "x-final/de/dev_2k.tsv": 2, "en/train.jsonl": 9}
+    for name, lines in files.items():
+        path = tmp_path / "from" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{name} {i}\n" for i in range(lines)), encoding="utf-8")
+    command = ["bash", EXAMPLES / "common/cut.sh", tmp_path / "from", tmp_path / "to", "5", "3"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert printed == f"{tmp_path / 'to'}\n"
+    for name, lines in (("train-en.tsv", 5), ("dev-sw.tsv", 3), ("x-final/de/dev_2k.tsv", 2), ("en/train.jsonl", 5)):
+        text = (tmp_path / "to" / name).read_text(encoding="utf-8")
+        assert text == "".join(f"{name} {i}\n" for i in range(lines))
+
+
+def test_the_rule_takes_the_largest_radius_within_one_standard_error():
+    spec = importlib.util.spec_from_file_location("choose", EXAMPLES / "common/choose.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    points = {0.0: [0.80, 0.80], 0.1: [0.79, 0.81], 0.3: [0.78, 0.76], 1.0: [0.60, 0.70]}
+    # The best is 0.80 of 160 examples: one standard error is sqrt(0.16 / 160) = 0.0316.
+    chosen, threshold = module.choose(points, 160)
+    assert chosen == 0.3
+    assert threshold == pytest.approx(0.80 - 0.0316, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_radii_of_a_run_are_those_that_its_grid_chose(name):
+    script = (EXAMPLES / name / "run.sh").read_text(encoding="utf-8")
+    (declared,) = re.findall(r"^declare -A radius=\((.*)\)", script, re.MULTILINE)
+    radii = dict(re.findall(r"\[([\w-]+)\]=([\d.]+)", declared))
+    grid = EXAMPLES / name / "grid.json"
+    if not grid.exists():
+        readme = (EXAMPLES / name / "README.md").read_text(encoding="utf-8")
+        assert "The grid has not been run" in readme
+        return
+    for method, result in json.loads(grid.read_text(encoding="utf-8"))["methods"].items():
+        assert float(radii[method]) == result["chosen"]
+
+
+def test_shell_scripts_parse():
+    for script in [*EXAMPLES.rglob("*.sh"), REPOSITORY / "user_dir_tests/run.sh", REPOSITORY / ".ci/run"]:
+        subprocess.run(["bash", "-n", str(script)], check=True)
