@@ -164,9 +164,10 @@ def activations(
     precision: str = "fp32",
     gpu: bool = True,
     dropout: bool = True,
+    passes: int = 1,
     recompute: bool = False,
 ) -> int:
-    """Bytes that one forward pass over `batch` sequences of `length` tokens keeps for its gradient.
+    """Bytes that `passes` forward passes over `batch` sequences of `length` tokens keep for one common gradient.
 
     A layer keeps 8 vectors a token (its input, query, key, value, attention's output, the inputs of the two layer norms
     and of the feed-forward), what entered and left the activation function, which fairseq computes in fp32, and the
@@ -186,5 +187,6 @@ def activations(
     # The input of the layer norm outside the layers and the last output; a first layer without a layer norm in front
     # has its input thrice, since fairseq transposes it.
     outside = (2 if shape.pre_norm or recompute else 4) * wide * d + mask
-    per_token = (shape.layers - 1) * wide * d + layer if recompute else shape.layers * layer
-    return batch * length * (per_token + outside)
+    if recompute:
+        return batch * length * (passes * (shape.layers * wide * d + outside) + layer - wide * d)
+    return batch * length * passes * (shape.layers * layer + outside)

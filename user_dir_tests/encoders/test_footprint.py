@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import weakref
 from dataclasses import replace
 
 import pytest
 import torch
 from conftest import Training, train_arguments
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from measured import Alive
 from torch.utils.flop_counter import FlopCounterMode
 
 import fairseq_robust_xlt
@@ -163,38 +161,6 @@ def test_activations(pre_norm, precision, dropout) -> None:
 def test_activations_of_a_real_size() -> None:
     calculated = footprint.activations(SHAPES["xlmr_mini"], 4, 128, gpu=False)
     assert kept(build("xlmr_mini"), tokens(4, 128)) == pytest.approx(calculated, rel=0.005)
-
-
-class Alive(TorchDispatchMode):
-    """Counts the bytes of tensors that were made inside and are still alive."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bytes = self.peak = 0
-        self.known: set[int] = set()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        given = {id(leaf.untyped_storage()) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
-                self._add(leaf.untyped_storage(), given)
-        return result
-
-    def _add(self, storage, given: set[int]) -> None:
-        key = storage._cdata
-        if id(storage) in given or key in self.known:
-            return
-        self.known.add(key)
-        size = storage.nbytes()
-        self.bytes += size
-        self.peak = max(self.peak, self.bytes)
-
-        def gone() -> None:
-            self.bytes -= size
-            self.known.discard(key)
-
-        weakref.finalize(storage, gone)
 
 
 @pytest.mark.parametrize("pre_norm", [False, True], ids=["post-norm", "pre-norm"])

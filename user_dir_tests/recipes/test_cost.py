@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import logged, score_arguments, train_arguments, train_in_process, validate_in_process
+from measured import Alive
 from torch.utils.flop_counter import FlopCounterMode
 
 import fairseq_robust_xlt
@@ -38,8 +41,8 @@ def model():
     return made
 
 
-def operations(model, method: str, overrides: dict) -> tuple[int, recipes.Recipe]:
-    """What one batch takes with the real criterion, forward and backward; and the recipe it followed."""
+def step(model, method: str, overrides: dict, length: int = LENGTH) -> recipes.Recipe:
+    """The real criterion on one batch, forward and backward; returns the recipe that it followed."""
     from fairseq_robust_xlt.criterions.robust_classification import (
         RobustClassificationConfig,
         RobustClassificationCriterion,
@@ -51,14 +54,13 @@ def operations(model, method: str, overrides: dict) -> tuple[int, recipes.Recipe
     generator = torch.Generator().manual_seed(1)
     sample = {
         "id": torch.arange(BATCH),
-        "net_input": {"src_tokens": torch.randint(4, 300, (BATCH, LENGTH), generator=generator)},
+        "net_input": {"src_tokens": torch.randint(4, 300, (BATCH, length), generator=generator)},
         "target": torch.arange(BATCH) % CLASSES,
-        "ntokens": BATCH * LENGTH,
+        "ntokens": BATCH * length,
     }
-    with FlopCounterMode(display=False) as counter:
-        loss, _, _ = criterion(model, sample)
-        loss.backward()
-    return counter.get_total_flops(), criterion.recipe
+    loss, _, _ = criterion(model, sample)
+    loss.backward()
+    return criterion.recipe
 
 
 EXAMPLES = [(name, {}) for name in recipes.names()] + [
@@ -75,10 +77,23 @@ EXAMPLES = [(name, {}) for name in recipes.names()] + [
 @pytest.mark.parametrize(("method", "overrides"), EXAMPLES, ids=lambda value: str(value))
 def test_the_criterion_makes_as_many_passes_as_counted(model, method, overrides) -> None:
     """To the operation, with attention's; and the thirds are right but for attention's (5 % at this length)."""
-    found, recipe = operations(model, method, overrides)
+    with FlopCounterMode(display=False) as counter:
+        recipe = step(model, method, overrides)
+    found = counter.get_total_flops()
     one = footprint.flops(SHAPE, BATCH, LENGTH, CLASSES)
     assert found == footprint.flops_of_update(one, recipes.count(recipe))
     assert found / sum(one) == pytest.approx(recipes.thirds(recipe) / 3, rel=0.05)
+
+
+@pytest.mark.parametrize(("method", "overrides"), EXAMPLES, ids=lambda value: str(value))
+def test_it_holds_as_many_passes_as_have_a_gradient_by_parameters(model, method, overrides) -> None:
+    """Beside their activations a step makes little: the perturbation, what single operations need."""
+    step(model, method, overrides, length=120)  # so that the parameters have their gradients already
+    with Alive() as alive:
+        recipe = step(model, method, overrides, length=120)
+    passes = recipes.count(recipe).parameters
+    one = footprint.activations(SHAPE, BATCH, 120, gpu=False)
+    assert passes * one < alive.peak < (passes + 0.2) * one
 
 
 def test_known_costs(tmp_path) -> None:
@@ -93,6 +108,18 @@ def test_known_costs(tmp_path) -> None:
         "defaults: {clean_weight: 1, perturbed_weight: 1, perturbation: ascent, perturb_steps: 1, random_start: true}"
     )
     assert recipes.count(recipes.resolve(str(own))) == (3, 3, 2)
+
+
+def test_log_and_signature_carry_it(xnli_folder, encoder_dir, tmp_path) -> None:
+    """Five steps of ascent: (2 * 5 + 3) thirds; the scores know it from the checkpoint."""
+    flags = ("--method", "adv", "--perturb-steps", "5", "--max-update", "1")
+    with logged() as records:
+        train_in_process(*train_arguments(xnli_folder, encoder_dir, tmp_path / "run", *flags))
+    assert any("method adv: cost 13/3 of a standard update" in record.getMessage() for record in records)
+    checkpoint = tmp_path / "run/checkpoint_last.pt"
+    validate_in_process(*score_arguments(xnli_folder, checkpoint, "--scores", str(tmp_path / "scores")))
+    scores = json.loads((tmp_path / "scores/scores.json").read_text(encoding="utf-8"))
+    assert scores["subsets"]["test"]["signature"]["cost"] == 13
 
 
 def test_no_torch_is_needed() -> None:
