@@ -109,15 +109,17 @@ def state(
     freeze_embeddings: bool = False,
     processes: int = 1,
     sharding: str = "none",
+    legacy_ddp: bool = False,
     words: int = WORDS,
 ) -> State:
     """The state of training with fairseq's Adam, a process.
 
-    sharding: "none" (pytorch_ddp, with its copy of the gradients in buckets), "os" (`--zero-sharding os`: the moments
-    are divided), "zero3" (`--ddp-backend fully_sharded`: weights, gradients and moments are divided, and layers
-    gathered as they are needed) or "zero2" (the same with `--no-reshard-after-forward`: all weights stay gathered
-    from the forward to the backward pass). Fully sharded fp16 keeps its fp32 weights as the only copy; bf16 is refused
-    there by fairseq. Raises `UserError` for an unknown precision or sharding, `ValueError` for sharded bf16.
+    sharding: "none", "os" (`--zero-sharding os`: the moments are divided), "zero3" (`--ddp-backend fully_sharded`:
+    weights, gradients and moments are divided, and layers gathered as they are needed) or "zero2" (the same with
+    `--no-reshard-after-forward`: all weights stay gathered from the forward to the backward pass). Fully sharded fp16
+    keeps its fp32 weights as the only copy; bf16 is refused there by fairseq. For the others, pytorch_ddp keeps a copy
+    of the gradients in buckets, legacy_ddp one buffer of at most 2^28 values.
+    Raises `UserError` for an unknown precision or sharding, `ValueError` for sharded bf16.
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
@@ -130,12 +132,13 @@ def state(
     # Adam's denominator, and where the weights are 16 bits wide a copy of weight and gradient in fp32.
     scratch = 12 if weight == 2 and not master else 4
     if sharding in ("none", "os"):
+        buffered = min(2**28, every) if legacy_ddp else trained
         largest = max(shape.dim * shape.ffn, 0 if freeze_embeddings else parts.words)
         return State(
             weights=weight * every,
             gradients=gradient * trained,
             optimizer=master * trained + 8 * trained // (processes if sharding == "os" else 1),
-            buffers=gradient * trained if processes > 1 else 0,
+            buffers=gradient * buffered if processes > 1 else 0,
             step=scratch * (trained if flat else largest),
         )
     if "bf16" in precision:

@@ -23,9 +23,9 @@ NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0}
 
 def build(arch: str, words: int = WORDS, classes: int = 3, **settings) -> torch.nn.Module:
     fairseq_robust_xlt.register()
-    from fairseq_robust_xlt.models.untrained import untrained
+    from fairseq_robust_xlt.criterions import alone
 
-    return untrained(arch, words, classes, freeze_embeddings=True, **settings)
+    return alone.model(arch, words, classes, freeze_embeddings=True, **settings)
 
 
 def tokens(batch: int, length: int) -> torch.Tensor:
@@ -36,7 +36,7 @@ def tokens(batch: int, length: int) -> torch.Tensor:
 
 
 def loss_of(model: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
-    logits, _ = model(src_tokens=batch, features_only=True, classification_head_name="head")
+    logits, _ = model(src_tokens=batch, features_only=True, classification_head_name="sentence_classification_head")
     return torch.nn.functional.cross_entropy(logits.float(), torch.zeros(len(batch), dtype=torch.long))
 
 
@@ -240,6 +240,8 @@ def test_sharded_state() -> None:
     )
     assert ddp == alone._replace(buffers=2 * total)
     assert os == ddp._replace(optimizer=8 * total // 16)
+    legacy = footprint.state(shape, "memory-efficient-fp16", processes=16, legacy_ddp=True)
+    assert legacy == ddp._replace(buffers=2 * 2**28)
     assert (zero3.weights, zero3.gradients, zero3.optimizer) == tuple(total * n // 16 for n in (2, 2, 8))
     assert zero2.kept - zero3.kept == 2 * footprint.parameters(shape).layers * 34 // 36
     assert ddp.kept > os.kept > zero2.kept > zero3.kept

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
-import torch
 from conftest import logged, score_arguments, train_arguments, train_in_process, validate_in_process
 from measured import Alive
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,17 +17,17 @@ from fairseq_robust_xlt.encoders import footprint
 from fairseq_robust_xlt.encoders.shapes import Shape
 
 SHAPE = Shape(2, 128, 512, 4, False)
-BATCH, LENGTH, CLASSES = 3, 17, 4
+BATCH, LENGTH, CLASSES, WORDS = 3, 17, 4, 300
 
 
 @pytest.fixture(scope="module")
 def model():
     fairseq_robust_xlt.register()
-    from fairseq_robust_xlt.models.untrained import untrained
+    from fairseq_robust_xlt.criterions import alone
 
-    made = untrained(
+    made = alone.model(
         "xlmr_base",
-        words=300,
+        words=WORDS,
         classes=CLASSES,
         freeze_embeddings=True,
         encoder_layers=SHAPE.layers,
@@ -43,22 +41,10 @@ def model():
 
 def step(model, method: str, overrides: dict, length: int = LENGTH) -> recipes.Recipe:
     """The real criterion on one batch, forward and backward; returns the recipe that it followed."""
-    from fairseq_robust_xlt.criterions.robust_classification import (
-        RobustClassificationConfig,
-        RobustClassificationCriterion,
-    )
+    from fairseq_robust_xlt.criterions import alone
 
-    config = RobustClassificationConfig(method=method, classification_head_name="head", **overrides)
-    criterion = RobustClassificationCriterion(config, Namespace(target_dictionary=None, makes_noise=True)).train()
-    criterion.seed_and_update = (1, 0)
-    generator = torch.Generator().manual_seed(1)
-    sample = {
-        "id": torch.arange(BATCH),
-        "net_input": {"src_tokens": torch.randint(4, 300, (BATCH, length), generator=generator)},
-        "target": torch.arange(BATCH) % CLASSES,
-        "ntokens": BATCH * length,
-    }
-    loss, _, _ = criterion(model, sample)
+    criterion = alone.criterion(method, **overrides)
+    loss, _, _ = criterion(model, alone.batch(BATCH, length, WORDS, CLASSES))
     loss.backward()
     return criterion.recipe
 
