@@ -90,7 +90,8 @@ class RobustClassificationCriterion(FairseqCriterion):
         self.languages = tuple(task.benchmark.languages) if hasattr(task, "benchmark") else ()
         #: Set by our tasks before each step; fairseq's own tasks leave it None (see `Passes.keys`).
         self.seed_and_update: Optional[tuple] = None
-        logger.info("method %s: %s", cfg.method, self.recipe.settings())
+        cost = recipes.thirds(self.recipe)
+        logger.info("method %s: cost %d/3 of a standard update, %s", cfg.method, cost, self.recipe.settings())
 
     def logits(self, model, sample):
         """Class scores [batch, classes] of a collated batch; in a multiple choice the classes are the options, each of

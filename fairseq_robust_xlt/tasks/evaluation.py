@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fairseq_robust_xlt import scoring
+from fairseq_robust_xlt import recipes, scoring
 from fairseq_robust_xlt.files import sha256
 from fairseq_robust_xlt.inference import record
 from fairseq_robust_xlt.scoring import Prediction
@@ -63,7 +63,7 @@ class Evaluation:
             logger.info(line)
 
     def signature(self) -> dict[str, Any]:
-        """What a score depends on."""
+        """What a score depends on; `cost` counts an update of its training in thirds of a standard one."""
         if self.checkpoint_sha256 is None:
             self.checkpoint_sha256 = sha256(self.settings.checkpoint) if self.settings.checkpoint else ""
         run = self.task.record
@@ -71,6 +71,7 @@ class Evaluation:
             "checkpoint_sha256": self.checkpoint_sha256,
             "benchmark": record.describe(self.task.benchmark),
             "method": run.recipe if run else None,
+            "cost": recipes.thirds(recipes.Recipe(**run.recipe)) if run else None,
             "noise": run.noise if run else None,
             "seed": run.seed if run else None,
             "max_length": self.task.cfg.max_length,

@@ -1,0 +1,51 @@
+"""A model, a criterion and a batch without a task or data: what measurements of time, memory and operations need."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+import torch
+from fairseq.data import Dictionary
+from fairseq.models import ARCH_CONFIG_REGISTRY
+
+from fairseq_robust_xlt.criterions.robust_classification import (
+    RobustClassificationConfig,
+    RobustClassificationCriterion,
+)
+from fairseq_robust_xlt.models import XLMRClassifier
+
+
+def model(arch: str, words: int, classes: int = 3, **settings: Any) -> XLMRClassifier:
+    """The model of `--arch xlmr_*` with random weights, `words` rows in its word table, and one head; training mode.
+
+    settings: the model's own, by their names in fairseq's configuration (`checkpoint_activations`,
+    `attention_dropout`, `encoder_layers`, ...). For relative radii call `keep_embedding_norm()` on it.
+    """
+    dictionary = Dictionary()
+    for index in range(len(dictionary), words):
+        dictionary.add_symbol(str(index))
+    args = Namespace(**settings)
+    ARCH_CONFIG_REGISTRY[arch](args)
+    made = XLMRClassifier.build_model(args, Namespace(source_dictionary=dictionary))
+    made.register_classification_head(RobustClassificationConfig.classification_head_name, num_classes=classes)
+    return made.train()
+
+
+def criterion(method: str, **flags: Any) -> RobustClassificationCriterion:
+    """The criterion `--method METHOD` in training mode; flags by their names in its configuration."""
+    config = RobustClassificationConfig(method=method, **flags)
+    made = RobustClassificationCriterion(config, Namespace(target_dictionary=None, makes_noise=True))
+    made.seed_and_update = (1, 0)
+    return made.train()
+
+
+def batch(size: int, length: int, words: int, classes: int = 3, device: str = "cpu") -> dict[str, Any]:
+    """`size` inputs of `length` random tokens without padding, as our tasks collate them; always the same."""
+    tokens = torch.randint(4, words, (size, length), generator=torch.Generator().manual_seed(1))
+    return {
+        "id": torch.arange(size, device=device),
+        "net_input": {"src_tokens": tokens.to(device)},
+        "target": (torch.arange(size) % classes).to(device),
+        "ntokens": size * length,
+    }
