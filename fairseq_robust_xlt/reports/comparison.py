@@ -30,6 +30,7 @@ class Comparison:
     accuracy:   method -> language -> mean over seeds
     mean:       method -> mean over `others`
     difference: method -> difference of that mean to the first method's, with its interval (not of the first)
+    macro_f1:   method -> mean macro-F1 over `others` and seeds; empty where it was not scored (multiple choice)
     seeds:      method -> number of runs
     """
 
@@ -40,6 +41,7 @@ class Comparison:
     accuracy: Mapping[str, Mapping[str, float]]
     mean: Mapping[str, float]
     difference: Mapping[str, Difference]
+    macro_f1: Mapping[str, float]
     seeds: Mapping[str, int]
 
     @property
@@ -57,6 +59,7 @@ class Comparison:
                     "seeds": self.seeds[name],
                     "accuracy": dict(self.accuracy[name]),
                     "mean_of_others": self.mean[name],
+                    **({"macro_f1_of_others": self.macro_f1[name]} if name in self.macro_f1 else {}),
                     **({"difference": list(self.difference[name])} if name in self.difference else {"baseline": True}),
                 }
                 for name in self.accuracy
@@ -79,9 +82,10 @@ class Comparison:
                     *(f"{100 * accuracies[language]:.1f}" for language in self.languages),
                     f"{100 * self.mean[name]:.1f}",
                     f"{100 * found.estimate:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]" if found else "",
+                    *([f"{100 * self.macro_f1[name]:.1f}"] if name in self.macro_f1 else []),
                 ]
             )
-        head = ["", *self.languages, "mean", f"mean - {baseline}"]
+        head = ["", *self.languages, "mean", f"mean - {baseline}", *(["macro-F1"] if self.macro_f1 else [])]
         seeds = "/".join(map(str, sorted(set(self.seeds.values()))))
         lines = [
             f"Accuracy in percent on {self.subset}, mean over {seeds} seeds; mean = over the {len(self.others)} "
@@ -107,8 +111,8 @@ class Comparison:
         ]
 
 
-def load(folder: str | os.PathLike[str], subset: str) -> tuple[str, Correct]:
-    """The source language and what was right in a scores folder's `subset`.
+def load(folder: str | os.PathLike[str], subset: str) -> tuple[str, Correct, float | None]:
+    """The source language, what was right in a scores folder's `subset`, and the zero-shot mean of macro-F1 there.
 
     Raises `UserError` for a folder that is not one of scores, or has no such subset.
     """
@@ -118,13 +122,14 @@ def load(folder: str | os.PathLike[str], subset: str) -> tuple[str, Correct]:
     covered = scores["subsets"][subset]
     if unlabelled := [language for language, one in covered["languages"].items() if one["accuracy"] is None]:
         raise UserError(f"{folder}: {subset} has no gold labels for {', '.join(unlabelled)}: nothing to compare")
-    others = (covered["mean_without_source"] or {"languages": []})["languages"]
+    zero_shot = covered["mean_without_source"] or {"languages": []}
+    others = zero_shot["languages"]
     source = next((language for language in covered["languages"] if language not in others), "")
     correct: Correct = {}
     for p in table.read(Path(folder) / PREDICTIONS, scores["labels"]):
         if p.subset == subset:
             correct.setdefault(p.languages, {})[p.id] = p.gold == p.predicted
-    return source, correct
+    return source, correct, zero_shot.get("macro_f1")
 
 
 def compare(runs: Mapping[str, Sequence[str | os.PathLike[str]]], subset: str) -> Comparison:
@@ -133,18 +138,23 @@ def compare(runs: Mapping[str, Sequence[str | os.PathLike[str]]], subset: str) -
     Raises `UserError` where two runs were not scored on the same examples.
     """
     loaded = {name: [load(folder, subset) for folder in folders] for name, folders in runs.items()}
-    first_source, first = next(iter(loaded.values()))[0]
+    f1: dict[str, float] = {}
+    for name, parts in loaded.items():
+        values = [found for *_, found in parts if found is not None]
+        if len(values) == len(parts):
+            f1[name] = sum(values) / len(values)
+    first_source, first, _ = next(iter(loaded.values()))[0]
     languages = sorted(first, key=lambda language: (language != first_source, language))
     ids = sorted(next(iter(first.values())))
     arrays: dict[str, NDArray[np.float64]] = {}
     for name, parts in loaded.items():
-        for folder, (_, correct) in zip(runs[name], parts, strict=True):
+        for folder, (_, correct, _) in zip(runs[name], parts, strict=True):
             if set(correct) != set(languages) or any(sorted(rows) != ids for rows in correct.values()):
                 raise UserError(
                     f"{folder}: was not scored on the languages and examples of {next(iter(runs.values()))[0]}"
                 )
         # [seeds, languages, examples]
-        arrays[name] = np.array([[[c[lang][i] for i in ids] for lang in languages] for _, c in parts], dtype=float)
+        arrays[name] = np.array([[[c[lang][i] for i in ids] for lang in languages] for _, c, _ in parts], dtype=float)
     zero_shot = [i for i, language in enumerate(languages) if language != first_source] or [0]
     shares = {name: array[:, zero_shot].mean(axis=1) for name, array in arrays.items()}
     baseline = next(iter(runs))
@@ -161,5 +171,6 @@ def compare(runs: Mapping[str, Sequence[str | os.PathLike[str]]], subset: str) -
         difference={
             name: scoring.difference(share, shares[baseline]) for name, share in shares.items() if name != baseline
         },
+        macro_f1=f1,
         seeds={name: len(folders) for name, folders in runs.items()},
     )

@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, f1_score
 
 from fairseq_robust_xlt import reports, scoring
 from fairseq_robust_xlt.cli.main import main
@@ -50,6 +50,12 @@ def test_accuracies_means_and_differences(tmp_path):
                 for seed in (1, 2)
             ]
             assert found.accuracy[name][language] == pytest.approx(np.mean(both))
+        f1 = []
+        for seed in (1, 2):
+            for language in ("sw", "ur"):
+                own = [p for p in rows[name, seed] if p.languages == language]
+                f1.append(f1_score([p.gold for p in own], [p.predicted for p in own], average="macro"))
+        assert found.macro_f1[name] == pytest.approx(np.mean(f1))
         assert found.mean[name] == pytest.approx(np.mean([found.accuracy[name][lang] for lang in ("sw", "ur")]))
     difference = found.difference["fgm"]
     assert difference.estimate == pytest.approx(found.mean["fgm"] - found.mean["standard"])
@@ -58,6 +64,8 @@ def test_accuracies_means_and_differences(tmp_path):
     text = found.text()
     assert "Told from 0: fgm" in text
     assert "nulls): none" in text
+    assert text.splitlines()[2].split()[-1] == "macro-F1"
+    assert text.splitlines()[5].split()[-1] == f"{100 * found.macro_f1['fgm']:.1f}"
 
 
 def test_a_method_compared_with_itself_is_a_null(tmp_path):
