@@ -179,6 +179,14 @@ def _check_references(content: dict[str, Any], where: str) -> None:
     languages, labels = content["languages"], content["labels"]
     if content["source"] not in languages:
         raise errors.unknown("language", content["source"], languages, f"{where}: source")
+    # Training and dev data are often the source language's alone, and may be called train.tsv and dev.tsv; but the
+    # other languages have to be somewhere.
+    elsewhere = len(languages) == 1 or any(
+        "language" in layout["columns"] or "{lang}" in pattern
+        for layout in content["layouts"]
+        for split, pattern in layout["files"].items()
+        if split != "train"
+    )
     for number, layout in enumerate(content["layouts"]):
         at = f"{where}: layouts[{number}]"
         _check_columns(layout, content["kind"], at)
@@ -190,9 +198,7 @@ def _check_references(content: dict[str, Any], where: str) -> None:
             if code not in languages:
                 raise errors.unknown("language", code, languages, f"{at}.codes")
         for split, pattern in layout["files"].items():
-            # A training file is usually the source language's alone, and may be called train.tsv.
-            several = split != "train" and len(languages) > 1 and "language" not in layout["columns"]
-            if several and "{lang}" not in pattern:
+            if split != "train" and not elsewhere:
                 raise UserError(
                     f"{at}.files.{split}: {pattern!r} has no {{lang}}, so {len(languages)} languages would share one "
                     f"file; give a pattern such as {split}-{{lang}}.tsv, or a column `language`"

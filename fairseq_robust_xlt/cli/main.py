@@ -9,10 +9,10 @@ import sys
 import warnings
 
 from fairseq_robust_xlt import __version__
-from fairseq_robust_xlt.cli import doctor, encoder, predict, report
+from fairseq_robust_xlt.cli import benchmark, doctor, encoder, predict, report
 from fairseq_robust_xlt.errors import UserError
 
-VERBS = (doctor, encoder, predict, report)
+VERBS = (benchmark, doctor, encoder, predict, report)
 
 
 def main(arguments: list[str] | None = None) -> int:
