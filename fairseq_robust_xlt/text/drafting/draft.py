@@ -11,7 +11,6 @@ from typing import Any
 
 import yaml
 
-from fairseq_robust_xlt import errors
 from fairseq_robust_xlt.benchmarks.schema import SPLITS
 from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.text.drafting.columns import plain
@@ -48,12 +47,13 @@ def draft(
     guesses = _guesses(samples, label, texts)
     languages = {id(one): _languages(one, found) for one, found in guesses}
     codes = {code for of_file in languages.values() for code in of_file}
-    in_training = {code for one, _ in guesses if one.file.split == "train" for code in languages[id(one)]}
-    mine = _source(source, codes, in_training, any(one.file.split == "train" for one, _ in guesses))
+    training = [languages[id(one)] for one, _ in guesses if one.file.split == "train"]
+    mine = _source(source, codes, training)
     _check_once(guesses, languages, mine)
     layouts = _layouts(guesses, languages)
     labels = _labels(guesses)
-    return _render(name, mine, {_own(code) for code in codes} | {mine}, labels, layouts, guesses), remarks
+    text = _render(name, mine, {_own(code) for code in codes} | {mine}, labels, layouts, guesses, remarks)
+    return text, remarks
 
 
 def _guesses(samples: Sequence[Sample], label: str | None, texts: Sequence[str]) -> list[tuple[Sample, Guess]]:
@@ -121,26 +121,27 @@ def _own(code: str) -> str:
     return (code.lower() if code.isupper() else code).replace("-", "_")
 
 
-def _source(given: str | None, codes: set[str], in_training: set[str], trained: bool) -> str:
-    """The table's code of the training data's language."""
+def _source(given: str | None, codes: set[str], training: Sequence[Sequence[str]]) -> str:
+    """The table's code of the training data's language. `training`: the languages of each training file, none where
+    nothing says so."""
     known = {_own(code) for code in codes}
+    trained = {_own(code) for of_file in training for code in of_file}
+    unnamed = not all(training)
     if given is not None:
-        if in_training and given not in {_own(code) for code in in_training}:
-            raise errors.unknown("language", given, known, "--source")
+        if trained and not unnamed and given not in trained:
+            raise UserError(f"--source {given}: the training files are in {', '.join(sorted(trained))}")
         return given
-    training = {_own(code) for code in in_training}
-    for among in (training, known):
-        english = sorted(code for code in among if re.fullmatch(r"en|eng|english|eng?_.*", code, re.IGNORECASE))
-        if english:
-            return english[0]
-        if len(among) == 1 and among is training:
-            return next(iter(training))
-    if training or (known and not trained):
-        raise UserError(
-            f"which is the language of the training data? found {', '.join(sorted(training or known))}; say it with "
-            "--source"
-        )
-    return "en"
+    among = trained if trained and not unnamed else known
+    english = sorted(code for code in among if re.fullmatch(r"en|eng|english|eng?_.*", code, re.IGNORECASE))
+    if english:
+        return english[0]
+    if len(trained) == 1 and not unnamed:
+        return trained.pop()
+    if unnamed or not known:
+        return "en"
+    raise UserError(
+        f"which is the language of the training data? found {', '.join(sorted(among))}; say it with --source"
+    )
 
 
 def _check_once(guesses: Sequence[tuple[Sample, Guess]], languages: dict[int, list[str]], source: str) -> None:
@@ -201,6 +202,7 @@ def _render(
     labels: Sequence[str],
     layouts: Sequence[_Layout],
     guesses: Sequence[tuple[Sample, Guess]],
+    remarks: Sequence[str],
 ) -> str:
     first = guesses[0][1]
     training = [(one, found) for one, found in guesses if one.file.split == "train"]
@@ -210,6 +212,7 @@ def _render(
         "# Drafted by `robust-xlt benchmark new` from the files themselves. Check every line that has a comment: what",
         "# it says was found, and the line is what that was taken to mean. The keys are described in the package's",
         "# benchmarks/README.md.",
+        *(f"# {_remark(remark)}" for remark in remarks),
         f"name: {_scalar(name)}",
         "version: 1",
         f"kind: {first.kind}    # {_remark(first.comments['kind'])}",

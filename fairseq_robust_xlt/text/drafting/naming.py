@@ -137,17 +137,23 @@ def _template(name: str, word: re.Match[str], code: str) -> str:
 def _language(
     name: str, word: re.Match[str], places: dict[str, set[str]], source: str | None, remarks: list[str]
 ) -> str | None:
-    best: tuple[tuple[int, bool, int], str] | None = None
+    best: tuple[tuple[int, bool, int], str, set[str]] | None = None
     for position, code in enumerate(_candidates(name, word)):
         there = places[_template(name, word, code)]
         sure = {other for other in there if known_code(other) or other == source}
-        if not sure or (code not in sure and len(sure) < 2):
-            continue
         sources = {source} if source else {"en", "eng"}
+        # pcm beside eng is a language, new beside en is not.
+        if not sure or not (code in sure or len(sure) > 1 or len(code) in map(len, sure & sources)):
+            continue
         if len(there) == 1 and code.lower() in _WORDS and code not in sources:
             remarks.append(f"{name}: {code!r} was not taken for a language, since no other file has one in that place")
             continue
         rank = (len(sure), bool(there & sources), position)
         if best is None or rank > best[0]:
-            best = (rank, code)
-    return best[1] if best else None
+            best = (rank, code, sure)
+    if best is None:
+        return None
+    _, code, sure = best
+    if code not in sure:
+        remarks.append(f"{name}: {code!r} was taken for a language, since others stand there: {' '.join(sorted(sure))}")
+    return code
