@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from fairseq_robust_xlt import benchmarks
+from fairseq_robust_xlt.benchmarks.schema import SCHEMA
 from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.files import atomic_write
 from fairseq_robust_xlt.text.drafting import draft
@@ -37,6 +38,9 @@ def add_parser(verbs) -> None:
 def run_new(args: argparse.Namespace) -> int:
     folder = Path(args.folder)
     name = args.name or re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-_.") or "own"
+    rule = SCHEMA["properties"]["name"]
+    if not re.match(rule["pattern"], name):
+        raise UserError(f"--name {name}: expected {rule['description']}")
     out = Path(args.out or f"{name}.yaml")
     if out.suffix not in (".yaml", ".yml"):
         raise UserError(f"--out {out}: the name of a table ends in .yaml or .yml")
