@@ -21,7 +21,7 @@ setup(
     packages=find_packages(include=["fairseq_robust_xlt", "fairseq_robust_xlt.*"]),
     package_data={
         "fairseq_robust_xlt": ["py.typed"],
-        "fairseq_robust_xlt.benchmarks": ["*.yaml"],
+        "fairseq_robust_xlt.benchmarks": ["*.yaml", "README.md"],
         "fairseq_robust_xlt.recipes": ["*.yaml"],
     },
     install_requires=[

@@ -160,7 +160,9 @@ def _check_shape(content: Any, where: str) -> None:
     draft = jsonschema.Draft202012Validator
     types = draft.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
     validator = jsonschema.validators.extend(draft, type_checker=types)(SCHEMA)
-    error = jsonschema.exceptions.best_match(validator.iter_errors(content))
+    # A misspelt key rather than the one that is missing for it.
+    relevance = jsonschema.exceptions.by_relevance(strong={"additionalProperties"})
+    error = jsonschema.exceptions.best_match(validator.iter_errors(content), key=relevance)
     if error is None:
         return
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
@@ -179,6 +181,14 @@ def _check_references(content: dict[str, Any], where: str) -> None:
     languages, labels = content["languages"], content["labels"]
     if content["source"] not in languages:
         raise errors.unknown("language", content["source"], languages, f"{where}: source")
+    # Training and dev data are often the source language's alone, and may be called train.tsv and dev.tsv; but the
+    # other languages have to be somewhere.
+    elsewhere = len(languages) == 1 or any(
+        "language" in layout["columns"] or "{lang}" in pattern
+        for layout in content["layouts"]
+        for split, pattern in layout["files"].items()
+        if split != "train"
+    )
     for number, layout in enumerate(content["layouts"]):
         at = f"{where}: layouts[{number}]"
         _check_columns(layout, content["kind"], at)
@@ -190,9 +200,7 @@ def _check_references(content: dict[str, Any], where: str) -> None:
             if code not in languages:
                 raise errors.unknown("language", code, languages, f"{at}.codes")
         for split, pattern in layout["files"].items():
-            # A training file is usually the source language's alone, and may be called train.tsv.
-            several = split != "train" and len(languages) > 1 and "language" not in layout["columns"]
-            if several and "{lang}" not in pattern:
+            if split != "train" and not elsewhere:
                 raise UserError(
                     f"{at}.files.{split}: {pattern!r} has no {{lang}}, so {len(languages)} languages would share one "
                     f"file; give a pattern such as {split}-{{lang}}.tsv, or a column `language`"
@@ -206,14 +214,15 @@ def _check_columns(layout: dict[str, Any], kind: str, at: str) -> None:
         raise UserError(
             f"{at}.header: has no meaning in JSON lines" if json_lines else f"{at}: the key 'header' is missing"
         )
+    allowed = [*needed, *MORE_FIELDS[kind], "id", "language"]
+    for name in columns:
+        if name not in allowed:
+            raise errors.unknown("field", str(name), allowed, f"{at}.columns")
     for name in needed:
         if name not in columns:
             raise UserError(f"{at}.columns: the field {name!r} is missing; kind {kind!r} needs {', '.join(needed)}")
-    allowed = [*needed, *MORE_FIELDS[kind], "id", "language"]
     places: list[str | int] = []
     for name, column in columns.items():
-        if name not in allowed:
-            raise errors.unknown("field", str(name), allowed, f"{at}.columns")
         if isinstance(column, list | dict) and name != "options":
             raise UserError(f"{at}.columns.{name}: given {column!r}, expected one column")
         if isinstance(column, dict) and not json_lines:

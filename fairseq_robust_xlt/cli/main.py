@@ -9,10 +9,10 @@ import sys
 import warnings
 
 from fairseq_robust_xlt import __version__
-from fairseq_robust_xlt.cli import cost, doctor, encoder, predict, report
+from fairseq_robust_xlt.cli import benchmark, cost, doctor, encoder, predict, report
 from fairseq_robust_xlt.errors import UserError
 
-VERBS = (cost, doctor, encoder, predict, report)
+VERBS = (benchmark, cost, doctor, encoder, predict, report)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,0 +1,476 @@
+"""Drafts of benchmark tables: each is loaded, and every file is read with it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import re
+from pathlib import Path
+
+import pytest
+from conftest import LANGUAGES, nli_rows, sentence, topic_rows
+
+from fairseq_robust_xlt import benchmarks
+from fairseq_robust_xlt.benchmarks import Benchmark
+from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.text import load_subset
+from fairseq_robust_xlt.text.drafting import draft
+from fairseq_robust_xlt.text.summary import summary
+
+NAMES = ("id", "topic", "text")
+
+
+def put(path: Path, rows, header=()) -> Path:
+    """Rows as the file's name says: TSV, CSV with all the quotes that it needs, or objects as JSON lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [*([list(header)] if header else []), *rows]
+    if path.suffix == ".csv":
+        out = io.StringIO(newline="")
+        csv.writer(out).writerows(rows)
+        text = out.getvalue()
+    elif path.suffix == ".jsonl":
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    else:
+        text = "".join("\t".join(map(str, row)) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8", newline="")
+    return path
+
+
+def drafted(folder: Path, **said) -> Benchmark:
+    """The benchmark of the draft for these files, all of which can be read with it."""
+    text, _ = draft(folder, "own", **said)
+    table = folder.parent / "own.yaml"
+    table.write_text(text, encoding="utf-8")
+    benchmark = benchmarks.load(table)
+    assert list(summary(benchmark, folder))
+    return benchmark
+
+
+def refused(folder: Path, **said) -> str:
+    with pytest.raises(UserError) as caught:
+        draft(folder, "own", **said)
+    return str(caught.value)
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    return tmp_path / "data"
+
+
+# ---- names of files ------------------------------------------------------------------------------------------------
+
+NAMED = [
+    pytest.param(
+        ("train-en.tsv", "dev-en.tsv", "dev-sw.tsv"), "train-{lang}.tsv", "dev-{lang}.tsv", "en sw", id="flat"
+    ),
+    pytest.param(
+        ("train_en.csv", "valid_en.csv", "valid_ur.csv"), "train_{lang}.csv", "valid_{lang}.csv", "en ur", id="csv"
+    ),
+    pytest.param(
+        ("en/train.tsv", "en/val.tsv", "sw/val.tsv"), "{lang}/train.tsv", "{lang}/val.tsv", "en sw", id="folders"
+    ),
+    pytest.param(
+        ("train/en.tsv", "dev/en.tsv", "dev/sw.tsv"), "train/{lang}.tsv", "dev/{lang}.tsv", "en sw", id="split folders"
+    ),
+    pytest.param(
+        ("en/train.en.tsv", "en/dev.en.tsv", "sw/dev.sw.tsv"),
+        "{lang}/train.{lang}.tsv",
+        "{lang}/dev.{lang}.tsv",
+        "en sw",
+        id="twice",
+    ),
+    pytest.param(
+        ("data.en.train.tsv", "data.en.validation.tsv", "data.sw.validation.tsv"),
+        "data.{lang}.train.tsv",
+        "data.{lang}.validation.tsv",
+        "en sw",
+        id="dots",
+    ),
+    pytest.param(
+        ("my-train-en.tsv", "my-dev-en.tsv"),
+        "my-train-{lang}.tsv",
+        "my-dev-{lang}.tsv",
+        "en",
+        id="a word that is a code",
+    ),
+    pytest.param(("train.tsv", "dev.tsv"), "train.tsv", "dev.tsv", "en", id="no language"),
+    pytest.param(
+        ("training_set.tsv", "development_set.tsv"), "training_set.tsv", "development_set.tsv", "en", id="long words"
+    ),
+    pytest.param(
+        ("eng/train.tsv", "eng/dev.tsv", "pcm/dev.tsv", "swa/dev.tsv"),
+        "{lang}/train.tsv",
+        "{lang}/dev.tsv",
+        "eng pcm swa",
+        id="three letters",
+    ),
+    pytest.param(
+        ("en/train.tsv", "en/dev.tsv", "sw/dev.tsv", "jap/dev.tsv"),
+        "{lang}/train.tsv",
+        "{lang}/dev.tsv",
+        "en jap sw",
+        id="an unknown code among known ones",
+    ),
+    pytest.param(
+        ("eng_Latn/train.tsv", "eng_Latn/dev.tsv", "swh_Latn/dev.tsv"),
+        "{lang}/train.tsv",
+        "{lang}/dev.tsv",
+        "eng_Latn swh_Latn",
+        id="scripts",
+    ),
+]
+
+
+@pytest.mark.parametrize(("names", "train", "dev", "languages"), NAMED)
+def test_splits_and_languages_by_name(data, names, train, dev, languages):
+    for number, name in enumerate(names):
+        put(data / name, topic_rows("en", 40, number), NAMES)
+    benchmark = drafted(data)
+    assert " ".join(benchmark.languages) == languages
+    assert benchmark.source == languages.split()[0]
+    assert [dict(layout.files) for layout in benchmark.layouts] == [{"train": train, "dev": dev}]
+    assert len(load_subset(benchmark, data, "train")) == 40
+    assert {example.language for example in load_subset(benchmark, data, "dev")} == set(languages.split())
+
+
+def test_codes_that_a_table_cannot_have(data):
+    for number, name in enumerate(("train.EN.tsv", "dev.EN.tsv", "dev.zh-CN.tsv")):
+        put(data / name, topic_rows("en", 40, number), NAMES)
+    benchmark = drafted(data)
+    assert benchmark.languages == ("en", "zh_CN")
+    assert dict(benchmark.layouts[0].codes) == {"en": "EN", "zh_CN": "zh-CN"}
+    assert len(load_subset(benchmark, data, "dev-zh_CN")) == 40
+
+
+def test_training_and_dev_data_without_a_language_are_the_sources(data):
+    """What most people have: train.csv and dev.csv, and something to score in other languages."""
+    for number, name in enumerate(("train.csv", "dev.csv", "test-sw.csv", "test-ur.csv")):
+        put(data / name, topic_rows("en", 40, number), NAMES)
+    benchmark = drafted(data)
+    assert (benchmark.source, benchmark.languages) == ("en", ("en", "sw", "ur"))
+    assert "source: en    # the language of the training data, assumed: no name of a training file" in benchmark.text
+    assert [e.language for e in load_subset(benchmark, data, "valid")] == ["en"] * 40
+    assert {e.language for e in load_subset(benchmark, data, "test")} == {"sw", "ur"}
+    assert drafted(data, source="de").languages == ("de", "sw", "ur")
+
+
+def test_one_split_in_two_patterns_makes_two_layouts(data):
+    for number, name in enumerate(("train.tsv", "train.translated.sw.tsv", "dev-en.tsv", "dev-sw.tsv")):
+        put(data / name, topic_rows("en", 40, number), NAMES)
+    benchmark = drafted(data)
+    assert [layout.files.get("train") for layout in benchmark.layouts] == ["train.translated.{lang}.tsv", "train.tsv"]
+    assert len(load_subset(benchmark, data, "train")) == len(load_subset(benchmark, data, "train-sw")) == 40
+
+
+def test_words_that_are_codes_are_left_alone_with_a_remark(data):
+    for number, name in enumerate(("train_rand_split.tsv", "dev_rand_split.tsv", "test_rand_split_no_answers.tsv")):
+        put(data / name, topic_rows("en", 40, number), NAMES)
+    put(data / "LABELS.tsv", [["what", "they mean"]])
+    (data / "train-notes.txt").write_text("no table\n", encoding="utf-8")
+    _, remarks = draft(data, "own")
+    assert drafted(data).languages == ("en",)
+    assert [remark.split(":")[0] for remark in sorted(remarks)] == ["not used"] * 2 + ["test_rand_split_no_answers.tsv"]
+    assert "'no' was not taken for a language" in "".join(remarks)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((), "no .tsv, .tab, .txt, .csv, .jsonl, .ndjson, .json file with one of train, dev"),
+        (("messages.tsv",), "found messages.tsv; name them like train-en.tsv"),
+        (("dev.tsv", "valid.tsv"), "dev.tsv and {}/valid.tsv would both be the dev set of en"),
+        (("train.tsv", "train-en.tsv"), "train-en.tsv and {}/train.tsv would both be the train set of en"),
+        (
+            ("train-sw.tsv", "train-ur.tsv"),
+            "which is the language of the training data? found sw, ur; say it with --source",
+        ),
+        (
+            ("dev-sw.tsv", "dev-ur.tsv"),
+            "which is the language of the training data? found sw, ur; say it with --source",
+        ),
+    ],
+)
+def test_files_that_cannot_be_told_apart(data, names, message):
+    data.mkdir()
+    for number, name in enumerate(names):
+        put(data / name, topic_rows("en", 40, number), NAMES)
+    assert message.format(data) in refused(data)
+    assert "no such data folder" in refused(data / "none")
+
+
+def test_codes_that_are_not_beyond_doubt_are_said(data):
+    for number, name in enumerate(("train-en.tsv", "train-new.tsv", "dev-en.tsv", "dev-sw.tsv")):
+        put(data / name, topic_rows("en", 40, number), NAMES)
+    remark = "train-new.tsv: 'new' was taken for a language, since others stand there: en sw"
+    assert draft(data, "own")[1] == [remark]
+    assert f"# {remark}\n" in drafted(data).text
+
+
+def test_a_source_that_is_not_there(data):
+    for number, name in enumerate(("train-en.tsv", "dev-en.tsv", "dev-sw.tsv")):
+        put(data / name, topic_rows("en", 40, number), NAMES)
+    assert "--source sw: the training files are in en" in refused(data, source="sw")
+
+
+# ---- columns -------------------------------------------------------------------------------------------------------
+
+
+def test_sentences_in_csv_with_quotes_and_line_breaks(data):
+    for language in ("en", "sw"):
+        rows = [(f"{t},\nand", i, 7, topic) for i, topic, t in topic_rows(language, 60, 0)]
+        put(data / f"train_{language}.csv", rows, ("review", "nr", "stars", "what"))
+    benchmark = drafted(data)
+    assert (benchmark.kind, len(benchmark.labels)) == ("sentence", 7)
+    assert benchmark.labels == tuple(sorted(benchmark.labels))
+    assert dict(benchmark.layouts[0].columns) == {"id": "nr", "text": "review", "label": "what"}
+    assert "label: what    # 7 values in 120 rows" in benchmark.text
+    assert "# not read: stars (1 value in 120 rows)" in benchmark.text
+    assert load_subset(benchmark, data, "train")[0].sequences[0][0].endswith(",\nand")
+
+
+@pytest.mark.parametrize(
+    "header", [(), ("premise", "hypothesis", "label"), ("a", "b", "y"), ("erster", "zweiter", "was")]
+)
+def test_pairs_with_and_without_a_header(data, header):
+    for language in LANGUAGES:
+        put(data / f"dev-{language}.tsv", nli_rows(language, 45, 1), header)
+    benchmark = drafted(data)
+    assert (benchmark.kind, benchmark.layouts[0].header) == ("pair", bool(header))
+    assert tuple(benchmark.layouts[0].columns.values()) == (header or (0, 1, 2))
+    assert len(load_subset(benchmark, data, "dev-sw")) == 45
+    assert benchmark.labels == ("contradiction", "entailment", "neutral")
+    assert len(load_subset(benchmark, data, "dev-pairs")) == 9 * 45
+
+
+def test_nested_json_with_numbers_as_labels(data):
+    for split, seed in (("train", 0), ("test", 1)):
+        rows = [
+            {"meta": {"uid": f"{split}{i}"}, "in": {"a": one, "b": two}, "gold": "ecn".index(label[0])}
+            for i, (one, two, label) in enumerate(nli_rows("en", 45, seed))
+        ]
+        put(data / f"{split}.jsonl", rows)
+    benchmark = drafted(data)
+    assert benchmark.labels == ("0", "1", "2")
+    assert dict(benchmark.layouts[0].columns) == {
+        "id": "meta.uid",
+        "first": "in.a",
+        "second": "in.b",
+        "label": "gold",
+    }
+
+
+def test_one_file_for_all_languages(data):
+    for split in ("dev", "test"):
+        rows = [(code, topic, t) for code in ("en", "sw", "zh-CN") for _, topic, t in topic_rows("en", 20, 3)]
+        put(data / f"{split}.tsv", rows, ("lang", "topic", "text"))
+    put(data / "train.tsv", topic_rows("en", 40, 0), NAMES)
+    benchmark = drafted(data)
+    assert benchmark.languages == ("en", "sw", "zh_CN")
+    (of_all,) = [layout for layout in benchmark.layouts if "language" in layout.columns]
+    assert dict(of_all.codes) == {"zh_CN": "zh-CN"}
+    assert len(load_subset(benchmark, data, "train")) == 40
+    assert len(load_subset(benchmark, data, "test-zh_CN")) == 20
+
+
+def test_xnli_as_published(data):
+    """Seventeen columns, of which ten have few values; the parses are texts too."""
+    header = [
+        *("language", "gold_label", "sentence1_binary_parse", "sentence2_binary_parse", "sentence1_parse"),
+        *("sentence2_parse", "sentence1", "sentence2", "promptID", "pairID", "genre"),
+        *("label1", "label2", "label3", "label4", "label5", "match"),
+    ]
+    rows = []
+    for code in LANGUAGES:
+        for i, (one, two, y) in enumerate(nli_rows(code, 45, 1)):
+            genre = "facetoface" if i % 2 else "travel"
+            rows.append(
+                (code, y, one, two, one, two, one, two, i // 3, i, genre, y, y, y, "neutral", y, str(i % 3 > 0))
+            )
+    put(data / "xnli.dev.tsv", rows, header)
+    benchmark = drafted(data)
+    assert dict(benchmark.layouts[0].columns) == {
+        "id": "pairID",
+        "first": "sentence1",
+        "second": "sentence2",
+        "label": "gold_label",
+        "language": "language",
+    }
+
+
+def choices(count: int, seed: int, options: int) -> list[tuple[str, list[str], int]]:
+    rng = random.Random(seed)
+    return [
+        (
+            sentence(rng.sample(range(60), 6), "en"),
+            [sentence(rng.sample(range(60), 3), "en") for _ in range(options)],
+            i % options,
+        )
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "keys", "labels"),
+    [
+        (("choice1", "choice2", "choice3"), "012", ("0", "1", "2")),
+        (("option_a", "option_b", "option_c"), "ABC", ("A", "B", "C")),
+        (("A", "B", "C"), "ABC", ("A", "B", "C")),
+        (("ending0", "ending1", "ending2"), "123", ("1", "2", "3")),
+        (("opt1", "opt2"), ("opt1", "opt2"), ("opt1", "opt2")),
+    ],
+)
+def test_options_in_columns(data, names, keys, labels):
+    rows = [(stem, *texts, keys[right]) for stem, texts, right in choices(40, 0, len(names))]
+    put(data / "train.tsv", rows, ("prompt", *names, "answer"))
+    benchmark = drafted(data)
+    assert (benchmark.kind, benchmark.labels) == ("choice", labels)
+    assert dict(benchmark.layouts[0].columns) == {"stem": "prompt", "options": list(names), "label": "answer"}
+    example = load_subset(benchmark, data, "train")[1]
+    assert [texts for _, texts in example.sequences] == list(rows[1][1 : 1 + len(names)])
+    assert example.label == 1
+
+
+def test_options_in_json(data):
+    found = choices(40, 0, 4)
+    put(data / "train.jsonl", [{"q": stem, "options": texts, "right": n} for stem, texts, n in found])
+    benchmark = drafted(data)
+    assert benchmark.labels == ("0", "1", "2", "3")
+    assert dict(benchmark.layouts[0].columns) == {"stem": "q", "options": {"list": "options"}, "label": "right"}
+    labelled = [
+        {"id": f"q{i}", "q": {"stem": s, "all": [{"l": "wxyz"[j], "t": t} for j, t in enumerate(o)]}, "key": "wxyz"[n]}
+        for i, (s, o, n) in enumerate(found)
+    ]
+    put(data / "train.jsonl", labelled)
+    benchmark = drafted(data)
+    assert benchmark.labels == ("w", "x", "y", "z")
+    assert benchmark.layouts[0].columns["options"] == {"list": "q.all", "text": "t", "label": "l"}
+    # As some libraries keep a list of objects: an object of lists.
+    put(
+        data / "train.jsonl",
+        [{"q": s, "choices": {"label": list("ABCD"), "text": o}, "answer": "ABCD"[n]} for s, o, n in found],
+    )
+    assert drafted(data).layouts[0].columns["options"] == {"list": "choices.text"}
+
+
+def test_a_test_file_without_labels(data):
+    put(data / "train.csv", topic_rows("en", 60, 0), NAMES)
+    put(data / "test.csv", [(i, t) for i, _, t in topic_rows("en", 20, 1)], ("id", "text"))
+    benchmark = drafted(data)
+    assert len(benchmark.layouts) == 1
+    assert {e.label for e in load_subset(benchmark, data, "test")} == {None}
+    assert "no label 20" in list(summary(benchmark, data))[-1]
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "said", "message"),
+    [
+        (("id", "text"), lambda i, y, t: (i, t), {}, "no column looks like a label"),
+        (
+            ("y1", "y2x", "text"),
+            lambda i, y, t: (y, int(i) % 3, t),
+            {},
+            "several columns could be the label: say which with --label",
+        ),
+        (
+            ("text", "title", "label"),
+            lambda i, y, t: (t, t[::-1], y),
+            {},
+            "hold texts: say --text A for a sentence or --text A,B for a pair",
+        ),
+        (("a1", "b1", "c1", "label"), lambda i, y, t: (t, t[::-1], t * 2, y), {}, "several columns hold texts"),
+        (("nr", "label"), lambda i, y, t: (i, y), {}, "no column holds texts"),
+        (("id", "text", "label"), lambda i, y, t: (i, t, y), {"label": "lable"}, "--label lable: no such column in"),
+        (("id", "text", "label"), lambda i, y, t: (i, t, y), {"texts": ["x"]}, "--text x: no such column in"),
+    ],
+)
+def test_columns_that_cannot_be_told(data, header, row, said, message):
+    put(data / "train.tsv", [row(*fields) for fields in topic_rows("en", 60, 0)], header)
+    found = refused(data, **said)
+    assert message in found
+    assert str(data / "train.tsv") in found
+
+
+def test_what_cannot_be_told_can_be_said(data):
+    rows = [(y, int(i) % 3, t, f"about {t}") for i, y, t in topic_rows("en", 60, 0)]
+    put(data / "train.tsv", rows, ("what", "part", "title", "text"))
+    benchmark = drafted(data, label="what", texts=["text"])
+    assert dict(benchmark.layouts[0].columns) == {"text": "text", "label": "what"}
+    benchmark = drafted(data, label="part", texts=["title", "text"])
+    assert (benchmark.kind, benchmark.labels) == ("pair", ("0", "1", "2"))
+    put(data / "train.tsv", rows)
+    benchmark = drafted(data, label="1", texts=["3"])
+    assert dict(benchmark.layouts[0].columns) == {"text": 3, "label": 1}
+
+
+def test_answers_that_name_no_option(data):
+    rows = [{"q": s, "options": o, "answer": o[n]} for s, o, n in choices(40, 0, 4)]
+    put(data / "train.jsonl", rows)
+    assert "no column names one of the options (options) by its label, its number or its column" in refused(data)
+    assert re.search(r"--label: answer has '.*expected the labels, the numbers", refused(data, label="answer"))
+
+
+def test_files_of_two_kinds(data):
+    put(data / "train.tsv", topic_rows("en", 40, 0), NAMES)
+    put(data / "dev.tsv", nli_rows("en", 45, 0), ("premise", "hypothesis", "label"))
+    message = refused(data)
+    assert f"{data / 'dev.tsv'} looks like kind pair" in message
+    assert "kind sentence" in message
+
+
+def test_other_separators(data):
+    (data).mkdir()
+    (data / "train.csv").write_text("id;text;label\n1;a b;x\n", encoding="utf-8")
+    assert f"{data / 'train.csv'}:1: separated by semicolons" in refused(data)
+    (data / "train.csv").unlink()
+    put(data / "train.tsv", topic_rows("en", 40, 0), NAMES).rename(data / "train.csv")
+    assert drafted(data).layouts[0].format == "tsv"
+
+
+def test_labels_that_yaml_would_read_as_something_else(data):
+    words = ("no", "1.0", "null", "a: b", '"q"', "# x", "über", "-", "0123")
+    rows = [(words[i % len(words)], t) for i, (_, _, t) in enumerate(topic_rows("en", 90, 0))]
+    put(data / "train.tsv", rows, ("label", "text"))
+    assert sorted(drafted(data).labels) == sorted(words)
+
+
+@pytest.mark.parametrize(
+    ("line", "row", "message"),
+    [
+        (9, b"7\tsports", ":9: 2 columns, but line 1 has 3"),
+        (2, b"1\tsports\tcaf\xe9", ":2: invalid UTF-8"),
+        (5, b"7\tsports\t ", ":5: the text in column 3 is empty"),
+        (61, b"0\tsports\tbo be", ":61: the id '0' occurs before, in line 2"),
+    ],
+)
+def test_a_broken_file_has_a_draft_with_which_the_reader_names_the_line(data, line, row, message):
+    put(data / "train.tsv", topic_rows("en", 60, 0), NAMES)
+    whole = put(data / "dev.tsv", topic_rows("en", 60, 1), NAMES)
+    lines = whole.read_bytes().split(b"\n")
+    lines[line - 1] = row
+    whole.write_bytes(b"\n".join(lines))
+    text, _ = draft(data, "own")
+    (data / "own.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(f"{whole}{message}")):
+        list(summary(benchmarks.load(data / "own.yaml"), data))
+
+
+def test_nothing_that_can_be_read(data):
+    data.mkdir()
+    (data / "train.jsonl").write_text("{\n", encoding="utf-8")
+    assert f"{data / 'train.jsonl'}:1: not valid JSON" in refused(data)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["sib200", "pawsx", "csqa", "xcopa", "xnli"])
+def test_published_files_are_described_as_in_the_packages_own_table(tmp_path, data_root, name):
+    text, _ = draft(data_root / name, name, source="en")
+    (tmp_path / "own.yaml").write_text(text, encoding="utf-8")
+    own, shipped = benchmarks.load(tmp_path / "own.yaml"), benchmarks.load(name)
+    assert (own.kind, own.source, own.labels) == (shipped.kind, shipped.source, shipped.labels)
+    mine, theirs = (load_subset(table, data_root / name, "dev") for table in (own, shipped))
+    key = lambda example: (example.language, example.id)  # noqa: E731
+    assert len(mine) == len(theirs)
+    if name != "xcopa":  # whose template no draft can know
+        assert sorted(mine, key=key) == sorted(theirs, key=key)
