@@ -37,17 +37,17 @@ if [ "$subsets" != - ] && [[ " $METHODS " = *" rs-da "* ]] && ! [ -e "$synonyms"
     echo "error: RS-DA: no file $synonyms; give it with SYNONYMS=FILE, or name methods without rs-da in METHODS=" >&2
     exit 1
 fi
+if [ -n "${cut:-}" ]; then
+    data=$(bash examples/common/cut.sh "$data" "$RUNS-data" $cut)
+    [ "$score_benchmark" != "$benchmark" ] || score_data=$data
+fi
 [ -n "${VENV:-}" ] || bash examples/common/setup.sh
+rows=$("$BIN/python" examples/common/rows.py "$benchmark" "$data")
 if [ -z "${ENCODER:-}" ] && ! [ -d "$encoder" ]; then
     echo "making the encoder directory $encoder (multilingual-e5-small; 0.25 GB)"
     "$BIN/robust-xlt" encoder make e5-small "$encoder"
 fi
 encoder_flags=$("$BIN/robust-xlt" encoder check --flags "$encoder") # --arch, --encoder, --finetune-from-model
-if [ -n "${cut:-}" ]; then
-    data=$(bash examples/common/cut.sh "$data" "$RUNS-data" $cut)
-    [ "$score_benchmark" != "$benchmark" ] || score_data=$data
-fi
-rows=$("$BIN/python" examples/common/rows.py "$benchmark" "$data")
 batch=$(sed -n 's/.*--batch-size \([0-9]*\).*/\1/p' <<<"$train $FLAGS")
 updates=$(((rows + batch - 1) / batch * epochs))
 export TRAIN="$data --benchmark $benchmark $encoder_flags --pooling mean --attention-dropout 0 --max-length 128 \
