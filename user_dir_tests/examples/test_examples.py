@@ -186,6 +186,12 @@ def test_what_is_missing_is_said_before_anything_starts(checkout, variables, exp
     assert not (checkout / "runs/xnli/standard-1").exists()
 
 
+def test_a_grid_has_the_methods_that_declare_one(checkout):
+    done = run(checkout, "xnli", "grid", DATA="nothing", METHODS="standard smart")
+    assert done.returncode == 1
+    assert "error: METHODS: examples/xnli/run.sh declares no grid for smart" in done.stderr
+
+
 def test_a_cut_folder_has_the_first_lines_of_each_file_in_its_layout(tmp_path):
     files = {"train-en.tsv": 9, "dev-sw.tsv": 9, "x-final/de/dev_2k.tsv": 2, "en/train.jsonl": 9}
     for name, lines in files.items():
