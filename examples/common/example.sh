@@ -12,7 +12,7 @@
 #   SUBSET=test    what is scored (default: dev)
 #   SYNONYMS=FILE  for RS-DA (default: ../synonyms/counterfitted_neighbors.json, seen from DATA)
 #   ENCODER=DIR    an encoder directory (default: multilingual-e5-small, made here from a pip package)
-#   METHODS=       some of: standard dropout-0.3 rs-rp rs-da adv fgm; the first is the baseline
+#   METHODS=       recipes and dropout-P, e.g. standard dropout-0.3 rs-rp rs-da adv fgm; the first is the baseline
 #   SEEDS='1 2'    training seeds
 #   FLAGS=         more flags for each fairseq-train; a later flag wins
 #   KEEP=fgm-1     the run whose checkpoint is kept (METHOD-SEED); the others' are deleted once they are scored
@@ -27,6 +27,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 : "${score_benchmark:=$benchmark}" "${score_data:=$data}"
 if [ "${1:-}" = grid ]; then
     subsets=- RUNS=${RUNS:-runs/$name-grid}
+    for method in $METHODS; do
+        [[ -n ${grid[$method]:-} || $method = @(standard|dropout-*|rs-da) ]] || {
+            echo "error: METHODS: $example/run.sh declares no grid for $method" >&2
+            exit 1
+        }
+    done
 fi
 export RUNS=${RUNS:-runs/$name} KEEP BIN=${VENV:-.venv}/bin
 encoder=${ENCODER:-.cache/e5-small}
@@ -37,17 +43,17 @@ if [ "$subsets" != - ] && [[ " $METHODS " = *" rs-da "* ]] && ! [ -e "$synonyms"
     echo "error: RS-DA: no file $synonyms; give it with SYNONYMS=FILE, or name methods without rs-da in METHODS=" >&2
     exit 1
 fi
+if [ -n "${cut:-}" ]; then
+    data=$(bash examples/common/cut.sh "$data" "$RUNS-data" $cut)
+    [ "$score_benchmark" != "$benchmark" ] || score_data=$data
+fi
 [ -n "${VENV:-}" ] || bash examples/common/setup.sh
+rows=$("$BIN/python" examples/common/rows.py "$benchmark" "$data")
 if [ -z "${ENCODER:-}" ] && ! [ -d "$encoder" ]; then
     echo "making the encoder directory $encoder (multilingual-e5-small; 0.25 GB)"
     "$BIN/robust-xlt" encoder make e5-small "$encoder"
 fi
 encoder_flags=$("$BIN/robust-xlt" encoder check --flags "$encoder") # --arch, --encoder, --finetune-from-model
-if [ -n "${cut:-}" ]; then
-    data=$(bash examples/common/cut.sh "$data" "$RUNS-data" $cut)
-    [ "$score_benchmark" != "$benchmark" ] || score_data=$data
-fi
-rows=$("$BIN/python" examples/common/rows.py "$benchmark" "$data")
 batch=$(sed -n 's/.*--batch-size \([0-9]*\).*/\1/p' <<<"$train $FLAGS")
 updates=$(((rows + batch - 1) / batch * epochs))
 export TRAIN="$data --benchmark $benchmark $encoder_flags --pooling mean --attention-dropout 0 --max-length 128 \
@@ -59,13 +65,13 @@ jobs=${JOBS:-$([ -n "$DEVICE" ] && nproc || echo 1)}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((($(nproc) + jobs - 1) / jobs))}
 
 flags() { # METHOD [RADIUS]
-    local radius=${2:-${radius[$1]:-}}
+    local size=${2:-${radius[$1]:-}} # without one: the recipe's
     case $1 in
         standard) echo "--method standard" ;;
         dropout-*) echo "--method standard --dropout ${1#dropout-}" ;;
         rs-da) echo "--method rs-da --synonyms $synonyms" ;;
-        adv) echo "--method adv --perturb-steps 1 --radius $radius" ;;
-        *) echo "--method $1 --radius $radius" ;;
+        adv) echo "--method adv --perturb-steps 1 --radius $size" ;;
+        *) echo "--method $1${size:+ --radius $size}" ;;
     esac
 }
 in_parallel() { # lines "RUN SEED FLAGS..." on standard input

@@ -165,7 +165,7 @@ def test_the_grid_chooses_on_source_language_dev(checkout, published, encoder_di
 @pytest.mark.parametrize(("name", "languages"), [("sib200", 28), ("xnli", 15), ("xcopa", 11)])
 def test_the_published_files(checkout, data_root, encoder_dir, name, languages):
     variables = {"DATA": folder_of(name, data_root), "ENCODER": encoder_dir, "METHODS": "standard rs-da"}
-    finished(run(checkout, name, RUNS=f"runs/real-{name}", **variables))
+    finished(run(checkout, name, RUNS=f"runs/real-{name}", FLAGS="--max-update 5", **variables))
     report = json.loads((checkout / f"runs/real-{name}/report.json").read_text(encoding="utf-8"))["methods"]
     assert len(report["rs-da"]["accuracy"]) == languages
 
@@ -176,6 +176,7 @@ def test_the_published_files(checkout, data_root, encoder_dir, name, languages):
         ({}, "DATA: is the folder of the published files"),
         ({"DATA": "a b"}, "error: a b: a path with blanks does not work here"),
         ({"DATA": "nothing"}, "error: RS-DA: no file nothing/../synonyms/counterfitted_neighbors.json"),
+        ({"DATA": "nothing", "METHODS": "standard"}, "error: no such data folder: nothing"),
     ],
 )
 def test_what_is_missing_is_said_before_anything_starts(checkout, variables, expected):
@@ -183,6 +184,12 @@ def test_what_is_missing_is_said_before_anything_starts(checkout, variables, exp
     assert done.returncode == 1
     assert expected in done.stderr
     assert not (checkout / "runs/xnli/standard-1").exists()
+
+
+def test_a_grid_has_the_methods_that_declare_one(checkout):
+    done = run(checkout, "xnli", "grid", DATA="nothing", METHODS="standard smart")
+    assert done.returncode == 1
+    assert "error: METHODS: examples/xnli/run.sh declares no grid for smart" in done.stderr
 
 
 def test_a_cut_folder_has_the_first_lines_of_each_file_in_its_layout(tmp_path):
