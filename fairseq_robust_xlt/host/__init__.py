@@ -36,6 +36,7 @@ from fairseq_robust_xlt.host.mistakes import one_message_per_mistake, user_error
 __all__ = [
     "INSTALL",
     "METERS",
+    "PACKAGES",
     "allowed_as",
     "check_launch",
     "checkpoint_classes",
@@ -50,6 +51,8 @@ __all__ = [
     "without_layer_copies",
 ]
 
+#: The packages that hold the module `fairseq`.
+PACKAGES = ("fairseq-fixed", "fairseq", "ve-fairseq")
 INSTALL = "pip install 'fairseq-robust-xlt[fairseq]'"
 _prepared = False
 
