@@ -3,8 +3,8 @@
 #   fairseq-0.12.2           the last release, Python 3.10 (its torch brings CUDA: 6 GB)
 #   fairseq-fixed-0.12.3.1   Python 3.11: the environment of run.sh
 #   ve-fairseq-0.12.3        fairseq's main branch as packaged for Python 3.11 in 2025
-# Environments are made once, in .cache/hosts/HOST, with a log beside them. Interpreters: PYTHON310 and PYTHON311, or
-# python3.10 and python3.11 on the PATH, or those of pyenv or uv.
+# Environments are made once, and again when setup.py has changed, in .cache/hosts/HOST with a log beside them.
+# Interpreters: PYTHON310 and PYTHON311, or python3.10 and python3.11 on the PATH, or those of pyenv or uv.
 # A line a host at the end. Exits with 1 if the tests failed on one or an installation failed, and if none was run.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -41,14 +41,14 @@ environment() { # HOST: prints the folder of its environment
     case $1 in fairseq-fixed-*) echo .venv ;; *) echo "$cache/$1" ;; esac
 }
 
-make() { # HOST: makes its environment; 1: an installation failed, 2: it cannot be had here
+make_environment() { # HOST: makes its environment; 1: an installation failed, 2: it cannot be had here
     local folder version python free
     folder=$(environment "$1")
     if [ "$folder" = .venv ]; then
         [ -x .venv/bin/pytest ] || EXTRAS=test bash examples/*/setup.sh
         return
     fi
-    [ -e "$folder/.ready" ] && return
+    [ "$folder/.ready" -nt setup.py ] && return
     version=3.11
     [ "$1" = fairseq-0.12.2 ] && version=3.10
     if ! python=$(find_python "$version"); then
@@ -61,10 +61,10 @@ make() { # HOST: makes its environment; 1: an installation failed, 2: it cannot 
         say "$1: needs $gigabytes GB of disk, $free are free"
         return 2
     fi
-    say "$1: making $folder with $("$python" --version)"
+    say "$1: packages for $folder with $("$python" --version)"
     # fairseq 0.12.2 needs an omegaconf whose metadata a newer pip refuses.
     local pip=("$folder/bin/python" -m pip --quiet --disable-pip-version-check install)
-    if ! { "$python" -m venv --clear "$folder" && "${pip[@]}" 'pip<24.1' && case $1 in
+    if ! { "$python" -m venv "$folder" && "${pip[@]}" 'pip<24.1' && case $1 in
         fairseq-0.12.2) "${pip[@]}" torch==2.5.1 fairseq==0.12.2 --editable '.[test]' ;;
         ve-fairseq-*) "${pip[@]}" --constraint constraints.txt torch "${1%-*}==${1##*-}" --editable '.[test]' ;;
     esac; } >"$folder.log" 2>&1; then
@@ -79,7 +79,7 @@ status=0
 lines=()
 ready=()
 for host in "${asked[@]}"; do
-    make "$host"
+    make_environment "$host"
     case $? in
         0) ready+=("$host") ;;
         2) lines+=("$host: skipped, it cannot be had here") ;;
