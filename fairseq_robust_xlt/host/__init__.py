@@ -11,9 +11,18 @@ import importlib.util
 import sys
 
 from fairseq_robust_xlt.errors import UserError
-from fairseq_robust_xlt.host.launching import check_launch, ddp_on_cpu, gather_on_any_device, launch_or_say_how
+from fairseq_robust_xlt.host.launching import (
+    check_launch,
+    ddp_on_cpu,
+    end_workers_with_their_epoch,
+    gather_on_any_device,
+    launch_or_say_how,
+)
+from fairseq_robust_xlt.host.layers import is_layer_copy, without_layer_copies
 from fairseq_robust_xlt.host.loading import (
+    METERS,
     allow_checkpoint_classes,
+    allowed_as,
     checkpoint_classes,
     copy_checkpoints_whole,
     honour_explicit_task,
@@ -26,17 +35,24 @@ from fairseq_robust_xlt.host.mistakes import one_message_per_mistake, user_error
 
 __all__ = [
     "INSTALL",
+    "METERS",
+    "PACKAGES",
+    "allowed_as",
     "check_launch",
     "checkpoint_classes",
     "installed",
+    "is_layer_copy",
     "load_error",
     "load_own",
     "prepare",
     "protected",
     "require",
     "user_error",
+    "without_layer_copies",
 ]
 
+#: The packages that hold the module `fairseq`.
+PACKAGES = ("fairseq-fixed", "fairseq", "ve-fairseq")
 INSTALL = "pip install 'fairseq-robust-xlt[fairseq]'"
 _prepared = False
 
@@ -65,5 +81,6 @@ def prepare() -> None:
     launch_or_say_how()
     ddp_on_cpu()
     gather_on_any_device()
+    end_workers_with_their_epoch()
     one_message_per_mistake()
     _prepared = True

@@ -1,10 +1,12 @@
-"""Processes: launches that fairseq gets wrong on the CPU, and `--bf16`."""
+"""Processes: launches that fairseq gets wrong on the CPU, `--bf16`, and data workers that never end."""
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 import os
+from typing import Any
 
 from fairseq_robust_xlt.errors import UserError
 
@@ -76,3 +78,29 @@ def gather_on_any_device() -> None:
         return parts
 
     distributed_utils.all_gather_list = all_gather_list
+
+
+def end_workers_with_their_epoch() -> None:
+    """fairseq 0.12.2 keeps the data workers of every epoch, also where the task makes new ones for each.
+
+    Later versions ask the task's `persistent_workers`.
+    """
+    import torch
+    from fairseq.data.iterators import EpochBatchIterator
+
+    if "persistent_workers" in inspect.signature(EpochBatchIterator).parameters:
+        return
+    stock = EpochBatchIterator._get_iterator_for_epoch
+
+    def iterator_for_epoch(self, *args, **kwargs):
+        if self.reuse_dataloader:
+            return stock(self, *args, **kwargs)
+        data: Any = torch.utils.data
+        loader = data.DataLoader
+        data.DataLoader = lambda *args, **kw: loader(*args, **{**kw, "persistent_workers": False})
+        try:
+            return stock(self, *args, **kwargs)
+        finally:
+            data.DataLoader = loader
+
+    EpochBatchIterator._get_iterator_for_epoch = iterator_for_epoch

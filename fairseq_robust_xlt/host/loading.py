@@ -17,6 +17,9 @@ from fairseq_robust_xlt.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+#: fairseq's meters, which checkpoints from before 0.10 hold under the module `fairseq.meters`.
+METERS = ("AverageMeter", "TimeMeter", "StopwatchMeter")
+
 
 def checkpoint_classes() -> list[typing.Any]:
     """What fairseq checkpoints hold beyond tensors and plain containers.
@@ -37,14 +40,31 @@ def checkpoint_classes() -> list[typing.Any]:
     # NumPy 1 and 2 write other module names for the same two functions, and so did early fairseq for its meters.
     core = getattr(np, "_core", None) or np.core
     renamed = [
-        (getattr(core.multiarray, name), f"{module}.{name}")
+        allowed_as(getattr(core.multiarray, name), f"{module}.{name}")
         for module in ("numpy.core.multiarray", "numpy._core.multiarray")
         for name in ("scalar", "_reconstruct")
     ]
-    renamed += [
-        (getattr(meters, name), f"fairseq.meters.{name}") for name in ("AverageMeter", "TimeMeter", "StopwatchMeter")
-    ]
+    renamed += [allowed_as(getattr(meters, name), f"fairseq.meters.{name}") for name in METERS]
     return [*settings, *containers, *numbers, *renamed]
+
+
+def allowed_as(original: typing.Any, path: str) -> typing.Any:
+    """The entry of torch's allow-list by which checkpoints get `original`, a class or function, for the name `path`.
+
+    That is a pair from torch 2.6 on. Before, torch takes a pair and then fails at every load: there it is a class or
+    function that does as `original` and has that name.
+    """
+    if torch_version() >= (2, 6):
+        return original, path
+    module, _, name = path.rpartition(".")
+    if isinstance(original, type):
+        return type(name, (original,), {"__module__": module})
+
+    def alias(*arguments):
+        return original(*arguments)
+
+    alias.__module__, alias.__name__ = module, name
+    return alias
 
 
 def protected() -> str | None:
@@ -72,11 +92,7 @@ def allow_checkpoint_classes() -> None:
         return
     # torch reads this at every load, also for loads that ask for weights_only=False.
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-    # Before 2.6 a (class, name) pair is accepted and then breaks every load.
-    classes = checkpoint_classes()
-    if torch_version() < (2, 6):
-        classes = [c for c in classes if not isinstance(c, tuple)]
-    torch.serialization.add_safe_globals(classes)
+    torch.serialization.add_safe_globals(checkpoint_classes())
 
 
 def load_error(path: object, error: Exception) -> UserError:

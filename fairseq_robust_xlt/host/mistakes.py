@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from fairseq_robust_xlt.errors import UserError
@@ -34,11 +35,12 @@ def one_message_per_mistake() -> None:
 
 
 def _one_message_under_hydra() -> None:
-    """Hydra keeps what a job raised, and prints a trace of it when the job's return value is asked for (from 1.1)."""
+    """Hydra keeps what a job raised, and prints a trace of it when the job's return value is asked for."""
     from hydra.core.utils import JobReturn
 
     stock = JobReturn.return_value
     if not isinstance(stock, property):
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # before 1.1: leave what a job raises to Python, so to the hook above
         return
 
     def return_value(self):

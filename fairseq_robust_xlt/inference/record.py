@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fairseq_robust_xlt import __version__
+from fairseq_robust_xlt import __version__, host
 from fairseq_robust_xlt.benchmarks import Benchmark
 from fairseq_robust_xlt.encoders.vocabulary import DICTIONARY, SENTENCEPIECE
 from fairseq_robust_xlt.errors import UserError
@@ -72,7 +72,7 @@ def vocabulary_hashes(directory: str | os.PathLike[str]) -> dict[str, str]:
 def versions() -> dict[str, str]:
     """The versions a score depends on."""
     found = {"fairseq_robust_xlt": __version__, "python": platform.python_version()}
-    for package in ("fairseq-fixed", "fairseq", "torch", "sentencepiece", "numpy"):
+    for package in (*host.PACKAGES, "torch", "sentencepiece", "numpy"):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

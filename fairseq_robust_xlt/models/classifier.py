@@ -14,6 +14,7 @@ from fairseq.utils import safe_getattr
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from fairseq_robust_xlt import host
 from fairseq_robust_xlt.encoders.shapes import SHAPES
 from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.models.fitting import check_heads, check_shapes, fit_rows
@@ -34,7 +35,7 @@ class XLMREncoder(RobertaEncoder):
         return nn.utils.skip_init(nn.Embedding, vocab_size, embedding_dim, padding_idx)
 
     def build_encoder(self, args, dictionary, embed_tokens):
-        return TransformerEncoder(args, dictionary, embed_tokens)
+        return host.without_layer_copies(TransformerEncoder(args, dictionary, embed_tokens))
 
     def build_lm_head(self, embed_dim, output_dim, activation_fn, weight):
         return None
@@ -111,7 +112,8 @@ class XLMRClassifier(RobertaModel):
         Raises `UserError` for heads, shapes or a dictionary that do not fit.
         """
         assert name == "", "a classifier is not part of another model"
-        for key in [key for key in state_dict if key.startswith(("encoder.lm_head.", "decoder.lm_head."))]:
+        unused = ("encoder.lm_head.", "decoder.lm_head.")
+        for key in [key for key in state_dict if key.startswith(unused) or host.is_layer_copy(key)]:
             del state_dict[key]
         check_heads(state_dict, self.classification_heads, required=self.heads_required)
         # fairseq takes the last layer norm away from a model whose checkpoint does not say its version.
@@ -159,6 +161,8 @@ def _architecture(name: str) -> None:
             ("pooling", "first"),
             ("freeze_embeddings", False),
             ("checkpoint_activations", False),
+            # fairseq 0.12.2 compares it with 0 when it loads a checkpoint, and under Hydra what is not set is None.
+            ("base_layers", 0),
         ):
             setattr(args, key, safe_getattr(args, key, value))
         base_architecture(args)

@@ -94,8 +94,8 @@ class CrossLingualTask(FairseqTask):
         self.pooling = model.args.pooling
         return model
 
-    def build_criterion(self, cfg, from_checkpoint=False):
-        criterion = super().build_criterion(cfg, from_checkpoint)
+    def build_criterion(self, cfg, **kwargs):
+        criterion = super().build_criterion(cfg, **kwargs)
         if not hasattr(criterion, "recipe"):
             raise UserError(f"--criterion {cfg._name}: the tasks of fairseq_robust_xlt need robust_classification")
         if criterion.classification_head_name != self.cfg.classification_head_name:

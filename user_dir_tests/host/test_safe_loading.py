@@ -73,7 +73,7 @@ def test_every_kind_of_checkpoint_loads(checkpoints) -> None:
 
 
 def name_of(allowed) -> str:
-    return allowed[1] if isinstance(allowed, tuple) else f"{getattr(allowed, '__module__', '')}.{allowed}"
+    return allowed[1] if isinstance(allowed, tuple) else f"{allowed.__module__}.{allowed.__name__}"
 
 
 @pytest.mark.parametrize("index", range(len(host.checkpoint_classes())), ids=map(name_of, host.checkpoint_classes()))
