@@ -32,7 +32,10 @@ def check_launch(cfg) -> None:
 
     common, launch = cfg.common, cfg.distributed_training
     if common.bf16 and common.tpu and importlib.util.find_spec("torch_xla") is None:
-        common.tpu = False  # fairseq reads --bf16 as "on a TPU"
+        # fairseq reads --bf16 as "on a TPU", and copies that to where processes and optimiser are made.
+        for part in (common, launch, cfg.optimizer):
+            if getattr(part, "tpu", False):
+                part.tpu = False
     if torch.cuda.device_count() > 0 and not common.cpu:
         return
     if launch.distributed_init_method is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:

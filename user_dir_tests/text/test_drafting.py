@@ -179,6 +179,7 @@ def test_words_that_are_codes_are_left_alone_with_a_remark(data):
     ("names", "message"),
     [
         ((), "no .tsv, .tab, .txt, .csv, .jsonl, .ndjson, .json file with one of train, dev"),
+        (("train.{lang}.tsv",), "found train.{{lang}}.tsv"),
         (("messages.tsv",), "found messages.tsv; name them like train-en.tsv"),
         (("dev.tsv", "valid.tsv"), "dev.tsv and {}/valid.tsv would both be the dev set of en"),
         (("train.tsv", "train-en.tsv"), "train-en.tsv and {}/train.tsv would both be the train set of en"),
@@ -457,7 +458,11 @@ def test_a_broken_file_has_a_draft_with_which_the_reader_names_the_line(data, li
 
 
 def test_nothing_that_can_be_read(data):
-    data.mkdir()
+    put(data / "train.csv", [])
+    assert f"{data / 'train.csv'}: the file has no rows" in refused(data)
+    put(data / "train.csv", [], NAMES)
+    assert "no rows in what was found: train.csv" in refused(data)
+    (data / "train.csv").unlink()
     (data / "train.jsonl").write_text("{\n", encoding="utf-8")
     assert f"{data / 'train.jsonl'}:1: not valid JSON" in refused(data)
 

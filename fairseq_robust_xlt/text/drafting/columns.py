@@ -65,7 +65,7 @@ class Column:
 
     def is_label(self) -> bool:
         """Whether it has few values, all short."""
-        most = min(_MOST_LABELS, max(2, len(self.texts) // 2))
+        most = min(_MOST_LABELS, len(self.texts) // 2)
         return 2 <= len(self.distinct) <= most and all(
             len(text) <= 60 and len(text.split()) <= 4 for text in self.distinct
         )

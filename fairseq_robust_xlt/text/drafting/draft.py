@@ -65,7 +65,8 @@ def _guesses(samples: Sequence[Sample], label: str | None, texts: Sequence[str])
             shapes.setdefault(one.shape, []).append(one)
     faults = [one.fault for one in samples if one.fault]
     if not shapes:
-        raise faults[0] if faults else UserError("the files hold no rows")
+        empty = ", ".join(one.file.pattern for one in samples) or "text without tabs"
+        raise faults[0] if faults else UserError(f"no rows in what was found: {empty}")
     found: dict[tuple[Any, ...], Guess] = {}
     for shape, alike in sorted(shapes.items(), key=lambda item: min(SPLITS.index(s.file.split) for s in item[1])):
         only_test = all(one.file.split == "test" for one in alike)
@@ -87,8 +88,10 @@ def _guesses(samples: Sequence[Sample], label: str | None, texts: Sequence[str])
     readable = [one for one in samples if one.rows]
     for one in samples:
         if not one.rows:  # it is taken to look like the others of its format
-            like = next((other for other in readable if other.format == one.format), readable[0])
-            one.format, one.places, one.header = like.format, like.places, like.header
+            like = next((other for other in readable if other.format == one.format), None)
+            if like is None:
+                raise one.fault or UserError(f"{one.file.path}: the file has no rows")
+            one.places, one.header = like.places, like.header
     return [(one, found[one.shape]) for one in samples]
 
 

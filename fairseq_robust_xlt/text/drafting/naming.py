@@ -65,7 +65,7 @@ def find(folder: Path, source: str | None) -> tuple[list[DataFile], list[str]]:
     others: list[str] = []
     for name in _names(folder):
         word = _split_word(name)
-        if word is None:
+        if word is None or "{" in name or "}" in name:
             others.append(name)
         else:
             named.append((name, word))
@@ -76,7 +76,9 @@ def find(folder: Path, source: str | None) -> tuple[list[DataFile], list[str]]:
             f"{folder}: no {', '.join(SUFFIXES)} file with one of train, dev (valid, val, validation) and test in its "
             f"name; found {', '.join(others[:5]) or 'none'}; name them like train-en.tsv, dev-en.tsv, test-sw.tsv"
         )
-    remarks = [f"not used: {name} (its name says none, or several, of train, dev and test)" for name in others]
+    remarks = [
+        f"not used: {name} (its name says none, or several, of train, dev and test, or has braces)" for name in others
+    ]
     places: dict[str, set[str]] = {}
     for name, word in named:
         for code in _candidates(name, word):

@@ -99,7 +99,7 @@ def _format(file: DataFile) -> str | None:
         return "csv" if suffix == ".csv" else "tsv"
     tabs = len(fields) > 1
     if suffix == ".csv":
-        if not commas and not tabs and ";" in fields[0]:
+        if not commas and not tabs and ";" in "".join(fields):
             raise UserError(f"{file.path}:1: separated by semicolons; a CSV file needs commas, a TSV file tabs")
         return "csv" if commas or not tabs else "tsv"
     if suffix == ".txt":
