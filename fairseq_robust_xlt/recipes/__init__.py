@@ -1,5 +1,6 @@
 """Recipes: what each robust-training method means, as data. See `resolve`."""
 
-from fairseq_robust_xlt.recipes.loader import Recipe, names, resolve
+from fairseq_robust_xlt.recipes.loader import names, resolve
+from fairseq_robust_xlt.recipes.recipe import KEYS, Recipe
 
-__all__ = ["Recipe", "names", "resolve"]
+__all__ = ["KEYS", "Recipe", "names", "resolve"]

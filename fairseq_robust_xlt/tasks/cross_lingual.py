@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 from argparse import Namespace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from fairseq.data import Dictionary
 from fairseq.tasks import FairseqTask, register_task
+from omegaconf import DictConfig, open_dict
 
 from fairseq_robust_xlt import benchmarks, text
 from fairseq_robust_xlt.encoders import Vocabulary
@@ -62,6 +64,7 @@ class CrossLingualTask(FairseqTask):
         self._begun = False
         self.record: record.RunRecord | None = None
         self.pooling = "first"
+        self.proximal: Any = None  # what the criterion keeps from update to update, if anything
 
     @classmethod
     def setup_task(cls, cfg, **kwargs):
@@ -81,6 +84,10 @@ class CrossLingualTask(FairseqTask):
     # ---- model and criterion ---------------------------------------------------------------------------------------
 
     def build_model(self, cfg, from_checkpoint=False):
+        if self.settings.spectral_norm:
+            # Into the configuration that checkpoints store, so that the head is the same when they are used.
+            with open_dict(cfg) if isinstance(cfg, DictConfig) else contextlib.nullcontext():
+                cfg.spectral_norm_classification_head = True
         if isinstance(cfg, Namespace):
             # fairseq reads the model's settings from one flat namespace, in which `encoder` is a group of its own.
             cfg = Namespace(**{key: value for key, value in vars(cfg).items() if key != "encoder"})
@@ -105,6 +112,7 @@ class CrossLingualTask(FairseqTask):
             )
         if not self.settings.scoring:
             self._begin_run(criterion.recipe)
+            self.proximal = criterion.proximal
         return criterion
 
     def _begin_run(self, recipe) -> None:
@@ -151,6 +159,14 @@ class CrossLingualTask(FairseqTask):
         self.pooling = saved["head"]["pooling"]
         record.check_use(saved, self.identity())
         self.record = record.RunRecord(**saved)
+
+    def get_checkpoint_dict(self):
+        """What a run that goes on needs beside model and optimiser; fairseq hands it back to `set_checkpoint_dict`."""
+        return {} if self.proximal is None else {type(self).__name__: self.proximal.state_dict()}
+
+    def set_checkpoint_dict(self, state):
+        if self.proximal is not None:
+            self.proximal.load_state_dict(state)
 
     # ---- data ------------------------------------------------------------------------------------------------------
 

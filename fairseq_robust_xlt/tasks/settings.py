@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fairseq_robust_xlt import recipes
 from fairseq_robust_xlt.encoders.vocabulary import DICTIONARY, SENTENCEPIECE
 from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.inference.record import TABLE
@@ -29,6 +30,7 @@ class Settings:
     continues:     a checkpoint of this very run is loaded, so its head must be there: scoring and resuming
     first:         this is the first process of the run
     saves:         the run writes checkpoints
+    spectral_norm: the method wants one on the classification head
     selects:       the subset whose scores select checkpoints (None: none)
     """
 
@@ -44,6 +46,7 @@ class Settings:
     continues: bool = False
     first: bool = True
     saves: bool = False
+    spectral_norm: bool = False
     selects: str | None = None
 
     @classmethod
@@ -103,6 +106,8 @@ class Settings:
         # --restore-file with --reset-optimizer is a fresh start from another model; anything else goes on.
         self.continues = (Path(self.save_dir) / LAST).exists() if restores_last else not files.reset_optimizer
         self.first = launch.distributed_rank == 0
+        method = whole.criterion.get("method") if whole.criterion is not None else None
+        self.spectral_norm = recipes.resolve(method).spectral_norm if method else False
         self.saves = not files.no_save
         every, saved = data.validate_interval_updates, files.save_interval_updates
         if every and (not saved or every % saved):

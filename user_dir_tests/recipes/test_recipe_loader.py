@@ -39,9 +39,9 @@ def test_what_they_mean() -> None:
     smoothing = recipes.resolve("rs-rp")
     assert (smoothing.clean_weight, smoothing.perturbed_weight, smoothing.perturbation) == (0, 1, "random")
     ascent = recipes.resolve("adv")
-    assert (ascent.perturbation, ascent.perturb_steps, ascent.random_start) == ("ascent", 2, True)
+    assert (ascent.perturbation, ascent.perturb_steps, ascent.perturb_start) == ("ascent", 2, 1)
     fgm = recipes.resolve("fgm")
-    assert (fgm.clean_weight, fgm.perturbed_weight, fgm.perturb_steps, fgm.random_start) == (0.5, 0.5, 1, False)
+    assert (fgm.clean_weight, fgm.perturbed_weight, fgm.perturb_steps, fgm.perturb_start) == (0.5, 0.5, 1, 0)
 
 
 def test_flags_win_and_the_rest_stays() -> None:
@@ -80,7 +80,7 @@ def test_a_recipe_of_ones_own(tmp_path) -> None:
         ("adv", {"perturb_step_size": 0.0}, ["--perturb-step-size 0.0", "above 0"]),
         ("adv", {"perturb_norm": "l1"}, ["--perturb-norm", "'l1'", "l2", "linf"]),
         ("adv", {"radius_unit": "relativ"}, ["--radius-unit", "did you mean relative"]),
-        ("fgm", {"clean_weight": 0.0, "perturbed_weight": 0.0}, ["both 0"]),
+        ("fgm", {"clean_weight": 0.0, "perturbed_weight": 0.0}, ["all 0"]),
         ("fgm", {"clean_weight": -1.0}, ["--clean-weight -1.0"]),
     ],
 )
@@ -98,7 +98,7 @@ def test_mistakes_in_flags(method, overrides, said) -> None:
         ("defaults: {radius: large}", ["mine.yaml", "defaults.radius is 'large'", "float"]),
         ("defaults: {perturb_steps: 2.5}", ["defaults.perturb_steps is 2.5", "int"]),
         ("defaults: {perturb_steps: true}", ["defaults.perturb_steps is True", "int"]),
-        ("defaults: {random_start: 1}", ["defaults.random_start is 1", "bool"]),
+        ("defaults: {spectral_norm: 1}", ["defaults.spectral_norm is 1", "bool"]),
         ("defaults: {noise: 3}", ["defaults.noise is 3", "str"]),
         ("defaults: {radius: null}", ["defaults.radius is None"]),
         ("defaults: {clean_weight: 1}\npaper: {radius: x}", ["paper.radius is 'x'"]),
