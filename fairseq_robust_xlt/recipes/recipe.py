@@ -100,6 +100,13 @@ class Recipe:
         """Whether a batch has to hold a noised view of its text beside the clean one."""
         return self.perturbation == "text"
 
+    @property
+    def one_pass(self) -> bool:
+        """Whether an update is one forward pass and one backward pass."""
+        terms = bool(self.clean_weight) + bool(self.perturbed_weight)
+        other = self.consistency_weight or self.teacher_weight or self.bregman_weight
+        return self.perturbation in ("none", "random", "mixup") and terms == 1 and not other
+
 
 KEYS = {f.name: str(f.type) for f in fields(Recipe) if f.name != "method"}
 

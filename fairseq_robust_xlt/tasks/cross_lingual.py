@@ -59,6 +59,7 @@ class CrossLingualTask(FairseqTask):
         if self.dictionary.index("<mask>") == self.dictionary.unk():
             self.dictionary.add_symbol("<mask>")
         self.noise: NoiseChain | None = None
+        self.two_views = False
         self.evaluation = Evaluation(self, settings) if settings.scoring else None
         self.collapsed: str | None = None
         self._begun = False
@@ -111,19 +112,22 @@ class CrossLingualTask(FairseqTask):
                 f"{criterion.classification_head_name!r}; give both the same name"
             )
         if not self.settings.scoring:
+            self.settings.check_backend(criterion.recipe)
             self._begin_run(criterion.recipe)
             self.proximal = criterion.proximal
         return criterion
 
     def _begin_run(self, recipe) -> None:
         """Fix what this training run is: its noise and its record."""
-        spec = self.cfg.noise or recipe.noise
+        spec, self.two_views = self.cfg.noise or recipe.noise, recipe.two_views
         noise: dict[str, Any] = {}
         if spec:
             self.noise = build(spec, NoiseOptions(self.settings.synonyms, self.cfg.synonym_match))
             noise = {"noise": spec, "synonym_match": self.cfg.synonym_match}
             if self.settings.synonyms:
                 noise["synonyms_sha256"] = sha256(self.settings.synonyms)
+        elif recipe.two_views:
+            raise UserError(f"--method {recipe.method}: compares a text with a noised one; say how with --noise")
         elif self.settings.synonyms:
             raise UserError(f"--synonyms {self.settings.synonyms}: has no effect without --noise synonyms")
         weights = self.settings.weights
@@ -197,6 +201,7 @@ class CrossLingualTask(FairseqTask):
             name=split,
             shuffle=training,
             noise=self.noise if training else None,
+            two_views=self.two_views and training,
         )
         if training and self.noise:
             self._log_noise(examples)
