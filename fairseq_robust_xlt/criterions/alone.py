@@ -41,11 +41,13 @@ def criterion(method: str, **flags: Any) -> RobustClassificationCriterion:
 
 
 def batch(size: int, length: int, words: int, classes: int = 3, device: str = "cpu") -> dict[str, Any]:
-    """`size` inputs of `length` random tokens without padding, as our tasks collate them; always the same."""
-    tokens = torch.randint(4, words, (size, length), generator=torch.Generator().manual_seed(1))
+    """`size` inputs of `length` random tokens without padding, as our tasks collate them, with a second view of each
+    (for methods that compare two); always the same."""
+    tokens, other = torch.randint(4, words, (2, size, length), generator=torch.Generator().manual_seed(1)).to(device)
     return {
         "id": torch.arange(size, device=device),
-        "net_input": {"src_tokens": tokens.to(device)},
+        "net_input": {"src_tokens": tokens},
+        "noised_input": {"src_tokens": other},
         "target": (torch.arange(size) % classes).to(device),
         "ntokens": size * length,
     }

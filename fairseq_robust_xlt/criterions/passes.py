@@ -1,170 +1,278 @@
-"""The forward passes of one training step: clean, ascent, perturbed."""
+"""The forward passes of one training step and the objective made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from fairseq_robust_xlt.criterions.consistency import divergence, kl
+from fairseq_robust_xlt.criterions.ear import PushAndPull
+from fairseq_robust_xlt.criterions.mixup import Mixup
 from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.perturbation import (
     Ball,
     absolute_radius,
+    added,
     ascend,
+    changed,
     draw,
+    embedding_norm,
     find_word_embeddings,
-    perturbed,
 )
 from fairseq_robust_xlt.recipes import Recipe
+
+Sample = dict[str, Any]
+
+
+class Criterion(Protocol):
+    """What the passes need of `RobustClassificationCriterion`."""
+
+    recipe: Recipe
+    seed_and_update: tuple | None
+    proximal: Any
+    teacher: Any
+
+    def logits(self, model: Any, sample: Sample) -> Tensor: ...
 
 
 class Passes:
     """Runs the passes that a recipe asks for on one batch.
 
+        loss = clean_weight * CE(x) + perturbed_weight * CE(x~) + consistency_weight * D(x, x~)   (+ terms of their own)
+
     Every pass starts from the same state of the random number generators, so all passes of a step see the same
     dropout masks: the ascent attacks the very network that is updated, and the step leaves the generators as the
-    standard method would.
+    standard method would. No pass that a loss already made is made again.
 
     After `run()`: `loss` (per example, [batch], fp32), `clean_logits` and `perturbed_logits` ([batch, classes] or
-    None), `norm_sum` and `norm_count` (of the perturbation, over tokens or sequences), `non_finite` (examples whose
-    ascent gradient was not finite, which were left unperturbed).
+    None), `norm_sum` and `norm_count` (of the perturbation, over tokens or sequences; None without one in the
+    embeddings), `non_finite` (examples whose ascent gradient was not finite, which were left unperturbed).
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        model: torch.nn.Module,
-        sample: dict[str, Any],
-        logits: Callable[[], Tensor],
-        seed_and_update: tuple[int, int] | None,
-    ):
-        self.recipe, self.model, self.sample, self.logits = recipe, model, sample, logits
+    def __init__(self, criterion: Criterion, model: nn.Module, sample: Sample):
+        self.criterion, self.recipe, self.model, self.sample = criterion, criterion.recipe, model, sample
         self.targets = sample["target"].view(-1)
-        self.sequences = len(sample["net_input"]["src_tokens"]) // len(self.targets)
-        self.seed_and_update = seed_and_update
+        self.tokens = sample["net_input"]["src_tokens"]
+        self.sequences = len(self.tokens) // len(self.targets)
+        self.generators = _Generators(self.tokens.device)
         self.clean_logits: Tensor | None = None
         self.perturbed_logits: Tensor | None = None
-        self.norm_sum: Tensor | float = 0.0
+        self.norm_sum: Tensor | None = None
         self.norm_count = 0
         self.non_finite: Tensor | int = 0
 
     def run(self) -> Passes:
         recipe = self.recipe
-        if not recipe.perturbed_weight:
-            self.clean_logits = self.logits()
-            self.loss = recipe.clean_weight * self._losses(self.clean_logits)
-            return self
-        self.embeddings = find_word_embeddings(self.model)
-        tokens = self.sample["net_input"]["src_tokens"]
-        self.mask = tokens.ne(self.embeddings.padding_idx)
-        self.ball = self._ball()
-        self.generators = _Generators(tokens.device)
-        self.loss = torch.zeros(len(self.targets), device=tokens.device)
-        clean: list[Tensor] = []  # logits of the clean pass, if the first step of the ascent makes it
-
-        start = self._start()
-        if recipe.perturbation == "ascent":
-            share = recipe.clean_weight > 0 and not recipe.random_start
-
-            def losses(delta: Tensor) -> Tensor:
-                logits = self._perturbed_pass(delta)
-                if share and not clean:
-                    clean.append(logits)
-                return self._losses(logits)
-
-            delta, finite = ascend(
-                losses,
-                start,
-                self.ball,
-                self.mask,
-                steps=recipe.perturb_steps,
-                step_size=recipe.perturb_step_size,
-                keep_first_graph=share,
-            )
-            self.non_finite = (~finite).sum() // self.sequences
-        else:
-            delta = start
+        kind = recipe.perturbation if recipe.perturbs else "none"
+        self.loss = torch.zeros(len(self.targets), device=self.tokens.device)
+        if kind == "text":
+            self._two_views()
+        elif kind == "mixup":
+            self._mixed()
+        elif kind != "none":
+            self._in_the_embeddings()
+        if self.clean_logits is None and (recipe.clean_weight or recipe.bregman_weight):
+            self.clean_logits = self._pass()
         if recipe.clean_weight:
-            self.clean_logits = clean[0] if clean else self._clean_pass()
+            assert self.clean_logits is not None
             self.loss = self.loss + recipe.clean_weight * self._losses(self.clean_logits)
-        self.perturbed_logits = self._perturbed_pass(delta)
-        self.loss = self.loss + recipe.perturbed_weight * self._losses(self.perturbed_logits)
+        if recipe.bregman_weight:
+            self._proximal()
+        return self
+
+    # ---- what x~ is ------------------------------------------------------------------------------------------------
+
+    def _in_the_embeddings(self) -> None:
+        """x~ is x with a vector added to its embeddings or hidden states: random, or found by ascent."""
+        recipe = self.recipe
+        self.table = find_word_embeddings(self.model)
+        self.mask = self.tokens.ne(self.table.padding_idx)
+        self.ball = self._ball(recipe.radius)
+        delta = self._start()
+        if recipe.perturbation == "random":
+            # The clean pass comes last, so that DDP finds every parameter in the graph of the last pass.
+            points = [self._pass(delta)]
+            if recipe.consistency_weight:
+                self.clean_logits = self._pass()
+        else:
+            points, delta = self._ascent(delta)
+        self._add_perturbed(points)
+        self.perturbed_logits = points[-1]
         norms = self.ball.norms(delta, self.mask)
         counted = self.mask if norms.dim() == 2 else self.mask.any(dim=-1)
         self.norm_sum, self.norm_count = norms[counted].sum(), int(counted.sum())
-        return self
 
-    def _clean_pass(self) -> Tensor:
-        self.generators.rewind()
-        return self.logits()
+    def _ascent(self, start: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Class scores at the points of the ascent that the loss is taken at, and the last point."""
+        recipe = self.recipe
+        virtual, every = recipe.perturbation == "virtual", recipe.perturbed_points == "all"
+        needs_clean = virtual or recipe.clean_weight or recipe.consistency_weight or recipe.bregman_weight
+        shared = bool(needs_clean) and not virtual and not recipe.perturb_start  # the first pass is the clean one
+        if needs_clean and not shared:
+            self.clean_logits = self._pass()
+        clean = self.clean_logits.detach() if virtual and self.clean_logits is not None else None
+        visited: list[Tensor] = []
+        points: list[Tensor] = []
 
-    def _perturbed_pass(self, delta: Tensor) -> Tensor:
-        self.generators.rewind()
-        with perturbed(self.embeddings, delta):
-            return self.logits()
+        def losses(delta: Tensor) -> Tensor:
+            logits = self._pass(delta)
+            visited.append(delta.detach().clone())
+            points.append(logits)
+            return self._magnified(logits, clean)
+
+        steps = recipe.perturb_steps - every
+        delta, finite = ascend(
+            losses,
+            start,
+            self.ball,
+            self.mask,
+            steps=steps,
+            step_size=recipe.perturb_step_size,
+            scaled=recipe.perturb_direction == "scaled",
+            keep_graphs=steps if every else int(shared),
+        )
+        self.non_finite = (~finite).sum() // self.sequences
+        if shared:
+            self.clean_logits = points[0] if points else self._pass()
+        if not every:
+            return [self._pass(delta)], delta
+        if not bool(finite.all()):
+            # A graph with a number that is not finite would carry it to the parameters whatever its loss counts for.
+            points = [self._pass(torch.where(finite[:, None, None], point, 0.0)) for point in visited]
+        return [*points, self._pass(delta)], delta
+
+    def _two_views(self) -> None:
+        """x~ is the text under noise."""
+        recipe, sample = self.recipe, {**self.sample, "net_input": self.sample["noised_input"]}
+        pad = find_word_embeddings(self.model).padding_idx
+        teacher = None
+        if recipe.teacher_weight:
+            teacher = F.log_softmax(self.criterion.teacher.logits(sample).float(), dim=-1)
+        compared = PushAndPull(self.model, recipe.embedding_push, recipe.attention_pull, recipe.attention_layer)
+        if recipe.clean_weight or recipe.consistency_weight or compared.wanted:
+            with compared.view(self.tokens.ne(pad)):
+                self.clean_logits = self._pass()
+        with compared.view(sample["net_input"]["src_tokens"].ne(pad)):
+            self.perturbed_logits = self._pass(sample=sample)
+        self._add_perturbed([self.perturbed_logits])
+        if teacher is not None:
+            student = F.log_softmax(self.perturbed_logits.float(), dim=-1)
+            self.loss = self.loss + recipe.teacher_weight * kl(teacher, student)
+        if compared.wanted:
+            self.loss = self.loss + compared.losses(len(self.targets))
+
+    def _mixed(self) -> None:
+        """x~ is each example mixed with another one of the batch, and so is its label."""
+        recipe = self.recipe
+        keys = self._keys(rows=1)
+        mixup = Mixup(recipe.mixup_alpha, self.sample, keys, find_word_embeddings(self.model), self.sequences)
+        with changed(self.model, 0, mixup.change):
+            logits = self._pass(sample=mixup.sample)
+        mixed = mixup.losses(lambda targets: F.cross_entropy(logits.float(), targets, reduction="none"), self.targets)
+        self.loss = self.loss + recipe.perturbed_weight * mixed
+
+    # ---- the terms -------------------------------------------------------------------------------------------------
+
+    def _add_perturbed(self, points: list[Tensor]) -> None:
+        recipe = self.recipe
+        for logits in points:
+            if recipe.perturbed_weight:
+                self.loss = self.loss + recipe.perturbed_weight / len(points) * self._losses(logits)
+            if recipe.consistency_weight:
+                self.loss = self.loss + recipe.consistency_weight / len(points) * self._apart(self.clean_logits, logits)
 
     def _losses(self, logits: Tensor) -> Tensor:
         return F.cross_entropy(logits.float(), self.targets, reduction="none")
 
-    def _ball(self) -> Ball:
-        recipe, norm = self.recipe, 0.0
-        if recipe.radius_unit == "relative":
-            module = self.model
-            while not hasattr(module, "embedding_norm") and hasattr(module, "module"):
-                module = module.module  # type: ignore[assignment]
-            if not hasattr(module, "embedding_norm"):
-                raise UserError(
-                    "--radius-unit relative: this architecture does not keep the mean norm of its first word "
-                    "embeddings; use one of --arch xlmr_*, or --radius-unit absolute"
-                )
-            norm = float(module.embedding_norm)  # type: ignore[arg-type]
-            if not norm:  # it is taken from the weights as they are loaded; 0 would silently perturb nothing
-                raise UserError(
-                    "--radius-unit relative: no weights were loaded, so the mean norm of the first word embeddings is "
-                    "not known; give --finetune-from-model, or --radius-unit absolute"
-                )
-        radius = absolute_radius(
-            recipe.radius,
-            recipe.radius_unit,
-            norm,
-            recipe.perturb_norm,
-            recipe.perturb_scope,
-            lengths=self.mask.sum(dim=-1),
-            dim=self.embeddings.embedding_dim,
+    def _apart(self, clean: Tensor | None, logits: Tensor) -> Tensor:
+        assert clean is not None, "a consistency without a clean pass"
+        return divergence(self.recipe.consistency, self.recipe.consistency_stop, clean, logits)
+
+    def _magnified(self, logits: Tensor, clean: Tensor | None) -> Tensor:
+        """What the ascent raises: CE, or with `clean` the divergence from it.
+
+        In fp16 each example's is multiplied by the power of two that brings its gradient at the class scores to about
+        128: gradients of confident examples would vanish on their way back. The direction does not depend on it.
+        """
+        scores = logits.float()
+        losses = self._losses(scores) if clean is None else self._apart(clean, scores)
+        if logits.dtype is not torch.float16:
+            return losses
+        (gradient,) = torch.autograd.grad(losses.sum(), scores, retain_graph=True)
+        exponent = 7 - gradient.abs().amax(dim=-1).log2().ceil()
+        return losses * torch.where(exponent.isfinite(), exponent.clamp(-100, 100), 0.0).exp2()
+
+    def _proximal(self) -> None:
+        """The symmetric KL to the running average of the model, which sees the same dropout masks."""
+        proximal, criterion = self.criterion.proximal, self.criterion
+        if criterion.seed_and_update is None:
+            raise UserError("--bregman-weight: needs one of the tasks of fairseq_robust_xlt, which count the updates")
+        proximal.follow(self.model, criterion.seed_and_update[1])
+        self.generators.rewind()
+        average = proximal.logits(self.model, lambda model: criterion.logits(model, self.sample))
+        assert self.clean_logits is not None
+        apart = divergence("symmetric_kl", "clean", average, self.clean_logits)
+        self.loss = self.loss + self.recipe.bregman_weight * apart
+
+    # ---- one pass --------------------------------------------------------------------------------------------------
+
+    def _pass(self, delta: Tensor | None = None, sample: Sample | None = None) -> Tensor:
+        """Class scores of the batch; with `delta` added at the perturbed layer."""
+        self.generators.rewind()
+        sample = self.sample if sample is None else sample
+        if delta is None:
+            return self.criterion.logits(self.model, sample)
+        with changed(self.model, self.recipe.perturb_layer, lambda hidden: self._moved(hidden, delta)):
+            return self.criterion.logits(self.model, sample)
+
+    def _moved(self, hidden: Tensor, delta: Tensor) -> Tensor:
+        """Embeddings or hidden states with the perturbation; above the embeddings, a relative one counts in the mean
+        norm of the row's own hidden states there, over its real tokens. They are those of the clean pass."""
+        recipe = self.recipe
+        if recipe.perturbed_embeddings == "detached":
+            hidden = hidden.detach()
+        if recipe.perturb_layer and recipe.radius_unit == "relative":
+            norms = hidden.detach().float().norm(dim=-1) * self.mask
+            delta = delta * (norms.sum(dim=1) / self.mask.sum(dim=1))[:, None, None]
+        return added(hidden, delta)
+
+    # ---- ball and start --------------------------------------------------------------------------------------------
+
+    def _ball(self, radius: float) -> Ball:
+        recipe = self.recipe
+        unit: Tensor | float = 1.0
+        if recipe.radius_unit == "relative" and recipe.perturb_layer == 0:
+            unit = embedding_norm(self.model).to(self.tokens.device)
+        lengths, dim = self.mask.sum(dim=-1), self.table.embedding_dim
+        scale = absolute_radius(
+            radius, recipe.radius_unit, unit, recipe.perturb_norm, recipe.perturb_scope, lengths, dim
         )
-        return Ball(radius, recipe.perturb_norm, recipe.perturb_scope)
+        return Ball(scale, recipe.perturb_norm, recipe.perturb_scope)
 
     def _start(self) -> Tensor:
         """The random perturbation, or where the ascent starts."""
-        recipe, tokens = self.recipe, self.sample["net_input"]["src_tokens"]
-        dim = self.embeddings.embedding_dim
-        if recipe.perturbation == "ascent" and not recipe.random_start:
-            return torch.zeros(*tokens.shape, dim, device=tokens.device)
-        return draw(
-            recipe.perturb_draw,
-            self.ball,
-            self.mask,
-            dim,
-            keys=self.keys(),
-            device=tokens.device,
-            dtype=torch.float32,
-        )
+        recipe, dim = self.recipe, self.table.embedding_dim
+        random = recipe.perturbation == "random"
+        if not (random or recipe.perturb_start):
+            return torch.zeros(*self.tokens.shape, dim, device=self.tokens.device)
+        ball = self.ball if random else self._ball(recipe.radius * recipe.perturb_start)
+        keys = self._keys(self.sequences)
+        return draw(recipe.perturb_draw, ball, self.mask, dim, keys, device=self.tokens.device, dtype=torch.float32)
 
-    def keys(self) -> list[tuple[int, ...]]:
-        """(seed, update, example) for each row, with its option's number in a multiple choice.
+    def _keys(self, rows: int) -> list[tuple[int, ...]]:
+        """(seed, update, example) for each example; with its option's number for each of several rows.
 
         They are the same on any number of processes and after a resume.
-
         fairseq's own tasks do not say which update it is, but its trainer seeds torch with seed + update.
         """
-        seed, update = self.seed_and_update or (torch.initial_seed(), 0)
+        seed, update = self.criterion.seed_and_update or (torch.initial_seed(), 0)
         examples: list[tuple[int, ...]] = [(seed % 2**64, update, int(i)) for i in self.sample["id"].tolist()]
-        if self.sequences == 1:
+        if rows == 1:
             return examples
-        return [(*example, option) for example in examples for option in range(self.sequences)]
+        return [(*example, row) for example in examples for row in range(rows)]
 
 
 class _Generators:

@@ -1,9 +1,9 @@
-"""The criterion `robust_classification`: cross-entropy on clean and perturbed word embeddings."""
+"""The criterion `robust_classification`: fairseq's side of the robust objective (see `recipes` and `passes`)."""
 
 import logging
 import math
-from dataclasses import dataclass, field
-from typing import Optional
+from dataclasses import dataclass, field, fields
+from typing import Any, Optional
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,10 @@ from fairseq.logging import metrics
 
 from fairseq_robust_xlt import recipes
 from fairseq_robust_xlt.criterions.passes import Passes
+from fairseq_robust_xlt.criterions.proximal import Proximal
+from fairseq_robust_xlt.criterions.teacher import Teacher
 from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.perturbation import unwrapped
 
 logger = logging.getLogger(__name__)
 
@@ -22,30 +25,74 @@ logger = logging.getLogger(__name__)
 @dataclass
 class RobustClassificationConfig(FairseqDataclass):
     method: str = field(
-        default="standard",
-        metadata={"help": "robust-training method: a recipe's name (standard, rs-rp, rs-da, adv, fgm), or a file"},
+        default="standard", metadata={"help": "robust-training method: the name of a recipe, or the path of one"}
     )
     radius: Optional[float] = field(
         default=None, metadata={"help": "radius of the ball of perturbations; default: from the recipe"}
     )
     radius_unit: Optional[str] = field(
         default=None,
-        metadata={"help": "relative (to the mean l2 norm of the encoder's word embeddings, per token) or absolute"},
+        metadata={
+            "help": "relative (to the mean l2 norm of the encoder's word embeddings, per token; above them to that of "
+            "the text's hidden states) or absolute"
+        },
+    )
+    perturb_layer: Optional[int] = field(
+        default=None, metadata={"help": "0: behind the word embeddings; k: at the input of encoder layer k"}
     )
     perturb_norm: Optional[str] = field(default=None, metadata={"help": "norm of the ball: l2 or linf"})
     perturb_scope: Optional[str] = field(
         default=None, metadata={"help": "what the ball bounds: each token, or the whole sequence"}
     )
     perturb_draw: Optional[str] = field(
-        default=None, metadata={"help": "law of random perturbations and starts: gaussian, uniform or sphere"}
+        default=None, metadata={"help": "law of random perturbations and starts: gaussian, uniform, sphere or cube"}
     )
-    perturb_steps: Optional[int] = field(default=None, metadata={"help": "steps of the gradient ascent"})
+    perturb_steps: Optional[int] = field(
+        default=None, metadata={"help": "steps of the ascent; its points, where all of them count"}
+    )
     perturb_step_size: Optional[float] = field(
         default=None, metadata={"help": "size of an ascent step, as a fraction of the radius"}
+    )
+    perturb_direction: Optional[str] = field(
+        default=None, metadata={"help": "a step goes along the steepest ascent in the norm, or the scaled gradient"}
+    )
+    perturb_start: Optional[float] = field(
+        default=None, metadata={"help": "size of the ascent's random start, as a fraction of the radius"}
+    )
+    perturbed_points: Optional[str] = field(
+        default=None, metadata={"help": "points of the ascent that are trained on: last or all"}
+    )
+    perturbed_embeddings: Optional[str] = field(
+        default=None, metadata={"help": "in the perturbed pass, what lies below the perturbation: trained or detached"}
     )
     clean_weight: Optional[float] = field(default=None, metadata={"help": "weight of the loss on the clean input"})
     perturbed_weight: Optional[float] = field(
         default=None, metadata={"help": "weight of the loss on the perturbed input"}
+    )
+    consistency_weight: Optional[float] = field(
+        default=None, metadata={"help": "weight of the divergence between the two predictions"}
+    )
+    consistency: Optional[str] = field(default=None, metadata={"help": "that divergence: kl, symmetric_kl, js or mse"})
+    consistency_stop: Optional[str] = field(
+        default=None, metadata={"help": "the side of it without a gradient: none, clean, perturbed or each"}
+    )
+    mixup_alpha: Optional[float] = field(default=None, metadata={"help": "mixing weights are from Beta(alpha, alpha)"})
+    teacher: Optional[str] = field(default=None, metadata={"help": "checkpoint of the run that is the teacher"})
+    teacher_weight: Optional[float] = field(
+        default=None, metadata={"help": "weight of the divergence from the teacher"}
+    )
+    bregman_weight: Optional[float] = field(
+        default=None, metadata={"help": "weight of the divergence from a running average of the model"}
+    )
+    bregman_decay: Optional[float] = field(default=None, metadata={"help": "how much of that average an update keeps"})
+    embedding_push: Optional[float] = field(
+        default=None, metadata={"help": "weight that pushes the embeddings of the two views apart"}
+    )
+    attention_pull: Optional[float] = field(
+        default=None, metadata={"help": "weight that pulls the attention maps of the two views together"}
+    )
+    attention_layer: Optional[int] = field(
+        default=None, metadata={"help": "the layer of those attention maps, counted from 1"}
     )
     classification_head_name: str = field(
         default="sentence_classification_head", metadata={"help": "name of the classification head"}
@@ -54,26 +101,17 @@ class RobustClassificationConfig(FairseqDataclass):
     regression_target: bool = field(default=False, metadata={"help": "not supported: classification only"})
 
 
-OVERRIDES = (
-    "radius",
-    "radius_unit",
-    "perturb_norm",
-    "perturb_scope",
-    "perturb_draw",
-    "perturb_steps",
-    "perturb_step_size",
-    "clean_weight",
-    "perturbed_weight",
-)
+#: The flags that override a recipe.
+OVERRIDES = tuple(f.name for f in fields(RobustClassificationConfig) if f.name in recipes.KEYS)
 
 
 @register_criterion("robust_classification", dataclass=RobustClassificationConfig)
 class RobustClassificationCriterion(FairseqCriterion):
-    """Minimises `clean_weight * CE(x) + perturbed_weight * CE(x + delta)`, x the word embeddings (see `recipes`).
+    """Minimises `clean_weight * CE(x) + perturbed_weight * CE(x~) + consistency_weight * D(x, x~)` (see `recipes`).
 
-    In training delta follows the recipe; in evaluation this is the plain classifier whatever the method. Works with
-    the tasks of this package and with fairseq's `sentence_prediction`.
-    Raises `UserError` for an unknown method or setting, and for text noise that the task cannot make.
+    In training x~ follows the recipe; in evaluation this is the plain classifier whatever the method. Works with the
+    tasks of this package and with fairseq's `sentence_prediction`.
+    Raises `UserError` for an unknown method or setting, and for what the task or the model cannot do.
     """
 
     def __init__(self, cfg: RobustClassificationConfig, task):
@@ -82,16 +120,36 @@ class RobustClassificationCriterion(FairseqCriterion):
             raise UserError("--regression-target: robust_classification is for classification only")
         self.classification_head_name = cfg.classification_head_name
         self.recipe = recipes.resolve(cfg.method, {name: getattr(cfg, name) for name in OVERRIDES})
-        if self.recipe.noise and not getattr(task, "makes_noise", False):
+        if (self.recipe.noise or self.recipe.two_views) and not getattr(task, "makes_noise", False):
             raise UserError(
                 f"--method {cfg.method}: needs noise in the text ({self.recipe.noise}), which only the tasks of "
                 "fairseq_robust_xlt make from raw files; fairseq's sentence_prediction reads binarised data"
             )
+        self.proximal = Proximal(self.recipe.bregman_decay) if self.recipe.bregman_weight else None
+        self.teacher = self._teacher(cfg.teacher, task)
         self.languages = tuple(task.benchmark.languages) if hasattr(task, "benchmark") else ()
         #: Set by our tasks before each step; fairseq's own tasks leave it None (see `Passes.keys`).
         self.seed_and_update: Optional[tuple] = None
         cost = recipes.thirds(self.recipe)
         logger.info("method %s: cost %d/3 of a standard update, %s", cfg.method, cost, self.recipe.settings())
+
+    def _teacher(self, checkpoint, task):
+        if not self.recipe.teacher_weight:
+            if checkpoint:
+                raise UserError(f"--teacher {checkpoint}: has no meaning without a --teacher-weight above 0")
+            return None
+        if not checkpoint:
+            raise UserError(f"--method {self.recipe.method}: needs --teacher, the checkpoint of a finished run")
+        # In evaluation there is no teacher, and its file may be gone.
+        return Teacher(checkpoint, task.identity()) if not task.settings.scoring else None
+
+    def _check_spectral_norm(self, model):
+        heads: Any = unwrapped(model).classification_heads
+        if not hasattr(heads[self.classification_head_name].out_proj, "weight_orig"):
+            raise UserError(
+                f"--method {self.recipe.method}: needs a spectral norm on the classification head; add "
+                "--spectral-norm-classification-head"
+            )
 
     def logits(self, model, sample):
         """Class scores [batch, classes] of a collated batch; in a multiple choice the classes are the options, each of
@@ -106,13 +164,16 @@ class RobustClassificationCriterion(FairseqCriterion):
         if not self.training:
             return self.evaluate(self.logits(model, sample), sample)
         targets = sample["target"].view(-1)
-        passes = Passes(self.recipe, model, sample, lambda: self.logits(model, sample), self.seed_and_update).run()
+        if self.recipe.spectral_norm:
+            self._check_spectral_norm(model)
+        passes = Passes(self, model, sample).run()
         loss = passes.loss.sum()
         log = self._log(loss, targets, sample)
         if passes.clean_logits is not None:
             log["ncorrect"] = correct(passes.clean_logits, targets)
         if passes.perturbed_logits is not None:
             log["perturbed_ncorrect"] = correct(passes.perturbed_logits, targets)
+        if passes.norm_sum is not None:
             log["perturb_norm_sum"] = passes.norm_sum
             log["perturb_norm_count"] = passes.norm_count
             log["non_finite"] = passes.non_finite

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from fairseq_robust_xlt import host
 from fairseq_robust_xlt.encoders.shapes import SHAPES
 from fairseq_robust_xlt.errors import UserError
-from fairseq_robust_xlt.models.fitting import check_heads, check_shapes, fit_rows
+from fairseq_robust_xlt.models.fitting import HEADS, check_heads, check_shapes, fit_rows
 from fairseq_robust_xlt.perturbation import mean_embedding_norm
 
 logger = logging.getLogger(__name__)
@@ -116,10 +116,16 @@ class XLMRClassifier(RobertaModel):
         for key in [key for key in state_dict if key.startswith(unused) or host.is_layer_copy(key)]:
             del state_dict[key]
         check_heads(state_dict, self.classification_heads, required=self.heads_required)
+        # fairseq looks for the size of a head in its `weight`, which a spectral norm keeps under another name.
+        plain = {k.removesuffix("_orig"): v for k, v in state_dict.items() if k.endswith(".out_proj.weight_orig")}
+        plain = {k: v for k, v in plain.items() if k.startswith(HEADS) and k not in state_dict}
+        state_dict.update(plain)
         # fairseq takes the last layer norm away from a model whose checkpoint does not say its version.
         for key in [key for key in state_dict if key.endswith(".sentence_encoder.layer_norm.weight")]:
             state_dict.setdefault(key.replace("layer_norm.weight", "version"), torch.Tensor([3]))
         super().upgrade_state_dict_named(state_dict, name)
+        for key in plain:
+            state_dict.pop(key, None)
         rows = self.encoder.sentence_encoder.embed_tokens.num_embeddings
         fit_rows(state_dict, WORD_TABLE, rows)
         if WORD_TABLE in state_dict and "embedding_norm" not in state_dict:

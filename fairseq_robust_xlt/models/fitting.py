@@ -26,7 +26,7 @@ def check_heads(state: Mapping[str, Tensor], heads: nn.ModuleDict, required: boo
     saved = {
         key.split(".")[1]: len(value)
         for key, value in state.items()
-        if key.startswith(HEADS) and key.endswith(".out_proj.weight")
+        if key.startswith(HEADS) and key.endswith((".out_proj.weight", ".out_proj.weight_orig"))
     }
     for name, head in heads.items():
         classes = head.out_proj.out_features  # type: ignore[union-attr]
@@ -41,6 +41,13 @@ def check_heads(state: Mapping[str, Tensor], heads: nn.ModuleDict, required: boo
             raise UserError(
                 f"the checkpoint's head {name!r} has {saved[name]} classes, this task has {classes}; to train a new "
                 f"head on this encoder give it a name of its own: --classification-head-name {name}_{classes}"
+            )
+        elif hasattr(head.out_proj, "weight_orig") is not (f"{HEADS}{name}.out_proj.weight_orig" in state):
+            has, wants = ("no ", "one") if hasattr(head.out_proj, "weight_orig") else ("a ", "none")
+            raise UserError(
+                f"the checkpoint's head {name!r} has {has}spectral norm and this run wants {wants} (--method r4f, "
+                "--spectral-norm-classification-head); to train a new head on this encoder give it a name of its own: "
+                f"--classification-head-name {name}_new"
             )
         elif not required:
             logger.info("the classification head %r goes on from the checkpoint", name)

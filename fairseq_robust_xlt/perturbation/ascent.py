@@ -26,19 +26,19 @@ def ascend(
     mask: Tensor,
     steps: int,
     step_size: float | None = None,
-    scale: float = 1.0,
-    keep_first_graph: bool = False,
+    scaled: bool = False,
+    keep_graphs: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Look for the perturbation in the ball that raises each example's loss most (PGD, Madry et al. 2018).
 
-        delta <- project(delta + step_size * radius * steepest(gradient of the loss at delta))
+        delta <- project(delta + step_size * radius * direction(gradient of the loss at delta))
 
     `loss_of` takes a perturbation [batch, length, dim] and returns losses [examples] in fp32, each depending on its own
     example alone: one row of the batch, or n rows side by side where the batch is n times as long (the options of a
     multiple choice). `delta0` is the start, projected first; `mask` [batch, length] is True on real tokens. `step_size`
-    is a fraction of the radius (None: `default_step_size`). `scale` multiplies the loss, so that gradients do not
-    vanish in fp16; the direction does not depend on it. `keep_first_graph` leaves the graph of the first step's losses
-    to the caller, who can train on that pass as well. Costs `steps` forward and backward passes.
+    is a fraction of the radius (None: `default_step_size`), `scaled` chooses the direction (see `Ball.steepest`), which
+    a positive factor on a loss does not change. `keep_graphs` leaves the graphs of the first so many steps' losses to
+    the caller, who can train on those passes as well. Costs `steps` forward passes and gradients for activations.
 
     Returns (delta [batch, length, dim] in at least fp32, detached; finite [batch]): where an example's loss or gradient
     was not finite in some step, all of its rows have delta 0 and finite False. Gradients are taken for the perturbation
@@ -59,9 +59,8 @@ def ascend(
             losses = loss_of(delta)
             if losses.dim() != 1 or not len(losses) or len(delta) % len(losses):
                 raise ValueError(f"expected one loss per example of {len(delta)} rows, not {list(losses.shape)}")
-            keep = keep_first_graph and step == 0
-            (gradient,) = torch.autograd.grad(losses.sum() * scale, delta, retain_graph=keep)
-        direction, known = ball.steepest(gradient, mask)
+            (gradient,) = torch.autograd.grad(losses.sum(), delta, retain_graph=step < keep_graphs)
+        direction, known = ball.steepest(gradient, mask, scaled)
         known = known.view(len(losses), -1).all(dim=1) & torch.isfinite(losses.detach())
         finite &= known.repeat_interleave(len(delta) // len(losses))
         delta = ball.project(delta.detach() + stride * direction, mask)

@@ -66,21 +66,22 @@ class Ball:
         return round_towards_zero(inside, delta.dtype)
 
     @torch.no_grad()
-    def steepest(self, gradient: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def steepest(self, gradient: Tensor, mask: Tensor, scaled: bool = False) -> tuple[Tensor, Tensor]:
         """The direction of norm 1 in which the loss rises fastest, and for which examples it is known.
 
-        l2: gradient / ||gradient|| per token or per sequence; l-infinity: its sign. Zero where the gradient is zero and
-        on padding. Returns (direction [batch, length, dim] in at least fp32, finite [batch]): where an example's
-        gradient is not finite on a real token, finite is False and its direction zero. A positive factor on the
-        gradient changes nothing.
+        l2: gradient / ||gradient|| per token or per sequence; l-infinity: its sign, or with `scaled` the gradient
+        itself divided by its largest coordinate per token or per sequence. Zero where the gradient is zero and on
+        padding. Returns (direction [batch, length, dim] in at least fp32, finite [batch]): where an example's gradient
+        is not finite on a real token, finite is False and its direction zero. A positive factor on the gradient
+        changes nothing.
         """
         g = _real(gradient, mask)
         finite = torch.isfinite(g).flatten(1).all(dim=1)
         g = torch.where(finite[:, None, None], g, 0.0)
-        if self.norm == "linf":
+        if self.norm == "linf" and not scaled:
             return g.sign(), finite
         _, unit, length = _scaled(g, self._dims)
-        return unit / length, finite
+        return (unit / length if self.norm == "l2" else unit), finite
 
     @property
     def _dims(self) -> tuple[int, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fairseq_robust_xlt.errors import UserError, unknown
+from fairseq_robust_xlt.perturbation.seam import unwrapped
 
 UNITS = ("relative", "absolute")
 
@@ -40,7 +42,7 @@ def mean_embedding_norm(weight: Tensor, special: Iterable[int]) -> float:
 
 
 def absolute_radius(
-    radius: float, unit: str, mean_norm: float | None, norm: str, scope: str, lengths: Tensor, dim: int
+    radius: float, unit: str, mean_norm: float | Tensor | None, norm: str, scope: str, lengths: Tensor, dim: int
 ) -> Tensor:
     """A radius as the user gives it, in the units of the embeddings: a tensor [] or, for a whole-sequence l2 ball,
     [batch], in fp32, for `Ball`.
@@ -49,7 +51,8 @@ def absolute_radius(
     `mean_norm`; for a whole-sequence l2 ball also by sqrt(number of tokens), the norm of a sequence whose tokens are
     each displaced by the radius; for l-infinity divided by sqrt(dim), so that the corners of the cube are at the
     radius, which holds for either scope. `lengths` [batch] counts each example's real tokens; the result is on its
-    device. Raises `UserError` for an unknown unit and a radius that is negative or not finite.
+    device, and a `mean_norm` that is a tensor there is not read by the host.
+    Raises `UserError` for an unknown unit and a radius that is negative or not finite.
     """
     if unit not in UNITS:
         raise unknown("radius unit", unit, UNITS, "--radius-unit")
@@ -62,4 +65,29 @@ def absolute_radius(
     value = radius * mean_norm / (math.sqrt(dim) if norm == "linf" else 1.0)
     if norm == "l2" and scope == "sequence":
         return value * lengths.to(torch.float32).sqrt()
-    return torch.tensor(value, dtype=torch.float32, device=lengths.device)
+    return torch.as_tensor(value, dtype=torch.float32, device=lengths.device)
+
+
+_has_norm: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+
+
+def embedding_norm(model: nn.Module) -> Tensor:
+    """The mean norm of the word embeddings as first loaded, as a tensor: reading it would make the host wait.
+
+    Raises `UserError` for a model that does not keep it, and where no weights were loaded.
+    """
+    inner = unwrapped(model)
+    if not hasattr(inner, "embedding_norm"):
+        raise UserError(
+            "--radius-unit relative: this architecture does not keep the mean norm of its first word "
+            "embeddings; use one of --arch xlmr_*, or --radius-unit absolute"
+        )
+    norm: Tensor = inner.embedding_norm  # type: ignore[assignment]
+    if inner not in _has_norm:
+        if not float(norm):  # it is taken from the weights as they are loaded; 0 would silently perturb nothing
+            raise UserError(
+                "--radius-unit relative: no weights were loaded, so the mean norm of the first word embeddings is "
+                "not known; give --finetune-from-model, or --radius-unit absolute"
+            )
+        _has_norm.add(inner)
+    return norm

@@ -12,7 +12,7 @@ from torch import Tensor
 from fairseq_robust_xlt.errors import unknown
 from fairseq_robust_xlt.perturbation.ball import Ball, round_towards_zero
 
-KINDS = ("gaussian", "uniform", "sphere")
+KINDS = ("gaussian", "uniform", "sphere", "cube")
 
 
 @torch.no_grad()
@@ -33,6 +33,8 @@ def draw(
       coordinate, clamped to [-r, r].
     - uniform: uniform in the ball (l2: direction uniform, norm r * u^(1/d), u uniform in [0, 1]).
     - sphere: l2: uniform on the sphere of radius r; l-infinity: a random corner of the cube, every coordinate +-r.
+    - cube: every coordinate uniform: l2: in [-r, r] / sqrt(d), the largest cube inside the ball (the start of FreeLB);
+      l-infinity: as uniform.
 
     `mask` [batch, length] is True on real tokens, and `keys` holds one tuple of numbers, 0 or greater, per row: (seed,
     update, example), with the option's number where an example has several rows. A row's real tokens, in order, are a
@@ -62,7 +64,7 @@ def draw(
 def _fill(row: Tensor, kind: str, ball: Ball, generator: torch.Generator) -> None:
     """Draw one example's tokens [n, dim] from the law in the ball of radius 1, in place."""
     if ball.norm == "linf":
-        if kind == "uniform":
+        if kind in ("uniform", "cube"):
             row.uniform_(-1, 1, generator=generator)
             return
         row.normal_(generator=generator)
@@ -71,8 +73,11 @@ def _fill(row: Tensor, kind: str, ball: Ball, generator: torch.Generator) -> Non
         else:
             row.copy_(torch.where(row < 0, -1.0, 1.0))
         return
-    row.normal_(generator=generator)
     size = row.numel() if ball.scope == "sequence" else row.shape[1]
+    if kind == "cube":
+        row.uniform_(-1, 1, generator=generator).div_(math.sqrt(max(size, 1)))
+        return
+    row.normal_(generator=generator)
     norms = torch.linalg.vector_norm(row, dim=None if ball.scope == "sequence" else 1, keepdim=True)
     if kind == "gaussian":
         row.div_(norms.clamp(min=math.sqrt(size)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fairseq_robust_xlt.recipes.loader import Recipe
+from fairseq_robust_xlt.recipes.recipe import Recipe
 
 
 class Count(NamedTuple):
@@ -20,12 +20,27 @@ class Count(NamedTuple):
 
 
 def count(recipe: Recipe) -> Count:
-    """The passes of one update: each loss has a forward pass and both gradients, each step of the ascent a forward
-    pass and a gradient by activations; an ascent that starts at the clean input shares its first pass."""
-    losses = (recipe.clean_weight > 0) + (recipe.perturbed_weight > 0)
-    steps = recipe.perturb_steps if recipe.perturbed_weight and recipe.perturbation == "ascent" else 0
-    shared = steps > 0 and recipe.clean_weight > 0 and not recipe.random_start
-    return Count(steps + losses - shared, steps + losses, losses)
+    """The passes of one update, as `criterions.passes` makes them.
+
+    A pass that the loss is taken at has a forward pass and both gradients, a step of an ascent a forward pass and a
+    gradient by activations (above the word embeddings that is an upper bound: it ends at the perturbed layer).
+    """
+    ascends = recipe.perturbs and recipe.perturbation in ("ascent", "virtual")
+    every = ascends and recipe.perturbed_points == "all"
+    compares = recipe.consistency_weight > 0
+    # A stopped side of the consistency is made, but nothing flows back through it on that account.
+    trains_clean = recipe.clean_weight or recipe.bregman_weight or (compares and recipe.consistency_stop != "clean")
+    trains_clean = bool(trains_clean or recipe.embedding_push or recipe.attention_pull)
+    makes_clean = trains_clean or compares or (ascends and recipe.perturbation == "virtual")
+
+    points = recipe.perturb_steps if every else int(recipe.perturbs)
+    steps = recipe.perturb_steps - every if ascends else 0
+    # The first pass of an ascent from the clean input is the clean one; a point of the loss needs no second pass.
+    shared = makes_clean and steps > 0 and recipe.perturbation == "ascent" and not recipe.perturb_start
+    others = (recipe.teacher_weight > 0) + (recipe.bregman_weight > 0)  # other models: a forward pass each
+    forward = (makes_clean and not shared) + (steps + 1 if ascends else points) + others
+    trained = (trains_clean and not (shared and every)) + points
+    return Count(forward, steps + trained, trained)
 
 
 def thirds(recipe: Recipe) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 from argparse import Namespace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from fairseq.data import Dictionary
 from fairseq.tasks import FairseqTask, register_task
+from omegaconf import DictConfig, open_dict
 
 from fairseq_robust_xlt import benchmarks, text
 from fairseq_robust_xlt.encoders import Vocabulary
@@ -57,11 +59,13 @@ class CrossLingualTask(FairseqTask):
         if self.dictionary.index("<mask>") == self.dictionary.unk():
             self.dictionary.add_symbol("<mask>")
         self.noise: NoiseChain | None = None
+        self.two_views = False
         self.evaluation = Evaluation(self, settings) if settings.scoring else None
         self.collapsed: str | None = None
         self._begun = False
         self.record: record.RunRecord | None = None
         self.pooling = "first"
+        self.proximal: Any = None  # what the criterion keeps from update to update, if anything
 
     @classmethod
     def setup_task(cls, cfg, **kwargs):
@@ -81,6 +85,10 @@ class CrossLingualTask(FairseqTask):
     # ---- model and criterion ---------------------------------------------------------------------------------------
 
     def build_model(self, cfg, from_checkpoint=False):
+        if self.settings.spectral_norm:
+            # Into the configuration that checkpoints store, so that the head is the same when they are used.
+            with open_dict(cfg) if isinstance(cfg, DictConfig) else contextlib.nullcontext():
+                cfg.spectral_norm_classification_head = True
         if isinstance(cfg, Namespace):
             # fairseq reads the model's settings from one flat namespace, in which `encoder` is a group of its own.
             cfg = Namespace(**{key: value for key, value in vars(cfg).items() if key != "encoder"})
@@ -104,18 +112,22 @@ class CrossLingualTask(FairseqTask):
                 f"{criterion.classification_head_name!r}; give both the same name"
             )
         if not self.settings.scoring:
+            self.settings.check_backend(criterion.recipe)
             self._begin_run(criterion.recipe)
+            self.proximal = criterion.proximal
         return criterion
 
     def _begin_run(self, recipe) -> None:
         """Fix what this training run is: its noise and its record."""
-        spec = self.cfg.noise or recipe.noise
+        spec, self.two_views = self.cfg.noise or recipe.noise, recipe.two_views
         noise: dict[str, Any] = {}
         if spec:
             self.noise = build(spec, NoiseOptions(self.settings.synonyms, self.cfg.synonym_match))
             noise = {"noise": spec, "synonym_match": self.cfg.synonym_match}
             if self.settings.synonyms:
                 noise["synonyms_sha256"] = sha256(self.settings.synonyms)
+        elif recipe.two_views:
+            raise UserError(f"--method {recipe.method}: compares a text with a noised one; say how with --noise")
         elif self.settings.synonyms:
             raise UserError(f"--synonyms {self.settings.synonyms}: has no effect without --noise synonyms")
         weights = self.settings.weights
@@ -151,6 +163,14 @@ class CrossLingualTask(FairseqTask):
         self.pooling = saved["head"]["pooling"]
         record.check_use(saved, self.identity())
         self.record = record.RunRecord(**saved)
+
+    def get_checkpoint_dict(self):
+        """What a run that goes on needs beside model and optimiser; fairseq hands it back to `set_checkpoint_dict`."""
+        return {} if self.proximal is None else {type(self).__name__: self.proximal.state_dict()}
+
+    def set_checkpoint_dict(self, state):
+        if self.proximal is not None:
+            self.proximal.load_state_dict(state)
 
     # ---- data ------------------------------------------------------------------------------------------------------
 
@@ -188,6 +208,7 @@ class CrossLingualTask(FairseqTask):
             name=split,
             shuffle=training,
             noise=self.noise if training else None,
+            two_views=self.two_views and training,
         )
         if training and self.noise:
             self._log_noise(examples)

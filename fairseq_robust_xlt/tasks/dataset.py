@@ -31,9 +31,11 @@ class CrossLingualDataset(FairseqDataset):
         name: str,
         shuffle: bool = False,
         noise: NoiseChain | None = None,
+        two_views: bool = False,
     ):
         self.examples, self.encoded, self.vocabulary = examples, encoded, vocabulary
         self.max_length, self.seed, self.shuffle, self.noise = max_length, seed, shuffle, noise
+        self.two_views = two_views  # the noised text beside the clean one, not in its place
         self.sizes = encoded.sizes
         self.name = name
         self.epoch = 1
@@ -48,14 +50,19 @@ class CrossLingualDataset(FairseqDataset):
         return len(self.examples)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"id": index, "tokens": self._tokens(index)}
+        tokens = self._tokens(index, None if self.two_views else self.noise)
+        return {
+            "id": index,
+            "tokens": tokens,
+            **({"noised": self._tokens(index, self.noise)} if self.two_views else {}),
+        }
 
-    def _tokens(self, index: int) -> list[torch.Tensor]:
+    def _tokens(self, index: int, noise: NoiseChain | None) -> list[torch.Tensor]:
         count = self.encoded.sequences(index)
-        if self.noise is None:
+        if noise is None:
             arrays = [self.encoded.item(index, i) for i in range(count)]
         else:
-            sequences = self.noise(self.examples[index].sequences, self.seed, self.epoch, index)
+            sequences = noise(self.examples[index].sequences, self.seed, self.epoch, index)
             pieces = iter(self.vocabulary.encode([text for texts in sequences for text in texts], threads=1))
             arrays = [join([next(pieces) for _ in texts], self.vocabulary, self.max_length)[0] for texts in sequences]
         return [torch.from_numpy(ids.astype(np.int64)) for ids in arrays]
@@ -64,26 +71,29 @@ class CrossLingualDataset(FairseqDataset):
         """A batch: `src_tokens` [rows, length] padded on the right, `target` [batch], perhaps `language` [batch].
 
         A row for each example; in a multiple choice one for each of its `options`, those of an example side by side.
+        Where a method compares two views of a text, `noised_input` is as `net_input`, which is clean then.
         """
         if not samples:
             return {}
         ids = torch.tensor([sample["id"] for sample in samples])
-        rows = [tokens for sample in samples for tokens in sample["tokens"]]
-        lengths = torch.tensor([len(row) for row in rows])
+        net_input = self._padded(samples, "tokens")
         return {
             "subset": self.name,
             "id": ids,
-            "net_input": {
-                "src_tokens": data_utils.collate_tokens(rows, self.vocabulary.pad),
-                "src_lengths": lengths,
-            },
+            "net_input": net_input,
+            **({"noised_input": self._padded(samples, "noised")} if self.two_views else {}),
             "target": self.labels[ids],
             # An accuracy for each language is logged where there are several.
             **({"language": self.languages[ids]} if self.multilingual else {}),
             **({"options": self.options} if self.options else {}),
             "nsentences": len(samples),
-            "ntokens": int(lengths.sum()),
+            "ntokens": int(net_input["src_lengths"].sum()),
         }
+
+    def _padded(self, samples: list[dict[str, Any]], view: str) -> dict[str, torch.Tensor]:
+        rows = [tokens for sample in samples for tokens in sample[view]]
+        lengths = torch.tensor([len(row) for row in rows])
+        return {"src_tokens": data_utils.collate_tokens(rows, self.vocabulary.pad), "src_lengths": lengths}
 
     def num_tokens(self, index: int) -> int:
         """What counts towards --max-tokens: every option's row is as long as the longest."""

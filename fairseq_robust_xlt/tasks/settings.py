@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fairseq_robust_xlt import recipes
 from fairseq_robust_xlt.encoders.vocabulary import DICTIONARY, SENTENCEPIECE
 from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.inference.record import TABLE
@@ -29,6 +30,8 @@ class Settings:
     continues:     a checkpoint of this very run is loaded, so its head must be there: scoring and resuming
     first:         this is the first process of the run
     saves:         the run writes checkpoints
+    ddp_backend:   how several processes work together
+    spectral_norm: the method wants one on the classification head
     selects:       the subset whose scores select checkpoints (None: none)
     """
 
@@ -44,6 +47,8 @@ class Settings:
     continues: bool = False
     first: bool = True
     saves: bool = False
+    ddp_backend: str = ""
+    spectral_norm: bool = False
     selects: str | None = None
 
     @classmethod
@@ -102,7 +107,9 @@ class Settings:
                 raise UserError(f"{flag} {self.weights}: there is no such file")
         # --restore-file with --reset-optimizer is a fresh start from another model; anything else goes on.
         self.continues = (Path(self.save_dir) / LAST).exists() if restores_last else not files.reset_optimizer
-        self.first = launch.distributed_rank == 0
+        self.first, self.ddp_backend = launch.distributed_rank == 0, launch.ddp_backend
+        method = whole.criterion.get("method") if whole.criterion is not None else None
+        self.spectral_norm = recipes.resolve(method).spectral_norm if method else False
         self.saves = not files.no_save
         every, saved = data.validate_interval_updates, files.save_interval_updates
         if every and (not saved or every % saved):
@@ -111,6 +118,16 @@ class Settings:
                 "no checkpoint; --save-interval-updates %d validates and saves",
                 every,
                 every,
+            )
+
+    def check_backend(self, recipe: recipes.Recipe) -> None:
+        """Raise `UserError` for a method of several passes under fairscale's wrappers."""
+        if self.ddp_backend in ("fully_sharded", "slowmo") and not recipe.one_pass:
+            raise UserError(
+                f"--ddp-backend {self.ddp_backend}: not with --method {recipe.method}, which makes several passes an "
+                "update or takes gradients for its input alone: fairscale's wrapper expects each backward pass to end "
+                "at its parameters; use --ddp-backend legacy_ddp, with --checkpoint-activations and "
+                "--freeze-embeddings to save memory"
             )
 
 

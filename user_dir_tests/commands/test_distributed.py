@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import (
+    Training,
     json_lines,
     load_checkpoint,
     logged,
@@ -19,6 +21,8 @@ from conftest import (
     train_in_process,
     validate_in_process,
 )
+
+from fairseq_robust_xlt import recipes
 
 #: The method and the DDP wrapper of each run that is compared; the test that resumes compares adv with legacy_ddp too.
 CASES = [
@@ -79,6 +83,65 @@ def test_two_processes_follow_the_curve_of_one(alone, tmp_path, xnli_folder, enc
     one, two = (load_checkpoint(path / "checkpoint_last.pt")["model"] for path in (folder, tmp_path))
     key = "classification_heads.sentence_classification_head.out_proj.weight"
     assert two[key].numpy() == pytest.approx(one[key].numpy(), abs=1e-3)
+
+
+def all_methods(*arguments: str, processes: int) -> list[dict]:
+    """What `every_method.py` leaves in each process: method -> parameters after a few updates."""
+    script = Path(__file__).with_name("every_method.py")
+    if processes == 1:
+        done = run_command("python", str(script), *arguments)
+    else:
+        launch = ("--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0")
+        done = run_command("torchrun", *launch, str(script), *arguments)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return [torch.load(Path(arguments[0]) / f"rank{rank}.pt") for rank in range(processes)]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory, sib_folder, encoder_dir, synonyms) -> list[str]:
+    """Data, encoder, synonyms and a teacher."""
+    folder = tmp_path_factory.mktemp("teacher")
+    train_in_process(*train_arguments(sib_folder, encoder_dir, folder, task="sib200"))
+    return [str(path) for path in (sib_folder, encoder_dir, synonyms, folder / "checkpoint_last.pt")]
+
+
+@pytest.fixture(scope="module")
+def every_method_alone(tmp_path_factory, places):
+    return all_methods(str(tmp_path_factory.mktemp("alone")), *places, "--update-freq", "2", processes=1)[0]
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        ("pytorch_ddp", "--find-unused-parameters"),
+        pytest.param(("pytorch_ddp",), marks=pytest.mark.slow),
+        pytest.param(("legacy_ddp",), marks=pytest.mark.slow),
+        pytest.param(("no_c10d",), marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)
+def test_every_method_in_two_processes(every_method_alone, backend, tmp_path, places):
+    """Both processes have the same parameters, those of one process that gathers two batches an update."""
+    first, second = all_methods(str(tmp_path), *places, "--ddp-backend", *backend, processes=2)
+    assert first.keys() == second.keys() == every_method_alone.keys() == set(recipes.names())
+    for method, parameters in first.items():
+        start = every_method_alone["standard"] if method != "standard" else every_method_alone["adv"]
+        for name, value in parameters.items():
+            assert torch.equal(value, second[method][name]), (method, name)
+            if method == "r4f":
+                continue  # a power iteration a pass: one process has made twice as many as each of two
+            wanted = every_method_alone[method][name]
+            torch.testing.assert_close(value, wanted, rtol=1e-4, atol=1e-5, msg=lambda m: f"{method} {name}: {m}")  # noqa: B023
+        if method not in ("r4f", "rs-da"):
+            assert any(not torch.allclose(parameters[n], start[n], rtol=1e-4, atol=1e-5) for n in parameters)
+
+
+@pytest.mark.parametrize("backend", ["fully_sharded", "slowmo"])
+def test_wrappers_that_several_passes_break_are_refused(tmp_path, xnli_folder, encoder_dir, backend):
+    arguments = train_arguments(xnli_folder, encoder_dir, tmp_path / "run", "--method", "fgm", "--ddp-backend", backend)
+    said = mistake(Training, *arguments)
+    assert f"--ddp-backend {backend}: not with --method fgm" in said
+    assert "legacy_ddp" in said
 
 
 def test_two_processes_resume_under_weights_only_and_score_each_example_once(alone, tmp_path, xnli_folder, encoder_dir):

@@ -146,7 +146,7 @@ def test_relative_radii_need_the_unit(run) -> None:
     stock.register_classification_head("sentence_classification_head", num_classes=7)
     batch = next(iter(training.groups()))[0]
     with pytest.raises(UserError, match="--radius-unit relative: this architecture"):
-        Passes(training.criterion.recipe, stock, batch, lambda: None, (1, 0)).run()
+        Passes(training.criterion, stock, batch).run()
     absolute = run("--method", "fgm", "--radius-unit", "absolute").criterion
     loss, _, _ = absolute(stock, batch)
     assert torch.isfinite(loss)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import Training, train_arguments
 
-METHODS = ("standard", "rs-rp", "rs-da", "adv", "fgm")
+METHODS = ("standard", "rs-rp", "rs-da", "adv", "fgm", "freelb", "r3f", "smart", "mixup")
 UPDATES = 4
 
 
@@ -52,13 +52,16 @@ def differing(one: dict, other: dict) -> list[str]:
         ("adv", "--perturb-norm", "linf", "--perturb-steps", "1"),
         ("adv", "--perturb-scope", "sequence", "--radius-unit", "absolute"),
         ("adv", "--encoder-layerdrop", "0.4"),
+        ("rs-rp", "--perturb-layer", "1"),
+        ("adv", "--perturb-layer", "2", "--encoder-layerdrop", "0.4"),
+        ("adv", "--perturb-start", "0", "--perturb-direction", "scaled"),
     ],
     ids=" ".join,
 )
 def test_radius_zero_is_the_standard_method_bit_for_bit(trained, flags) -> None:
     """Parameters, moments of Adam and the state of every random number generator, with dropout on."""
     robust = trained("--method", *flags, "--radius", "0")
-    common = [flag for flag in flags[1:] if flags[0] == "adv" and "layerdrop" in " ".join(flags)]
+    common = flags[-2:] if "--encoder-layerdrop" in flags else ()
     standard = trained("--method", "standard", *common)
     assert standard["loss"][0] != standard["loss"][-1]
     assert robust["loss"] == standard["loss"]
@@ -80,12 +83,15 @@ def test_any_other_radius_is_another_training(trained) -> None:
         assert differing(trained("--method", method)["model"], standard["model"])
 
 
-def test_fgm_of_radius_zero_has_the_gradient_of_the_standard_method(sib_folder, encoder_dir, tmp_path) -> None:
-    """Two halves of one loss, with the same dropout masks."""
+@pytest.mark.parametrize("method", ["fgm", "freelb", "r3f", "smart", "alum"])
+def test_several_passes_of_radius_zero_have_the_gradient_of_the_standard_method(
+    method, sib_folder, encoder_dir, tmp_path
+) -> None:
+    """Parts of one loss, or that and a divergence of 0, with the same dropout masks in every pass."""
     gradients = []
-    for method, flags in (("standard", ()), ("fgm", ("--radius", "0"))):
+    for name, flags in (("standard", ()), (method, ("--radius", "0"))):
         run = Training(
-            *train_arguments(sib_folder, encoder_dir, tmp_path / method, "--method", method, *flags, task="sib200")
+            *train_arguments(sib_folder, encoder_dir, tmp_path / name, "--method", name, *flags, task="sib200")
         )
         batch = next(iter(run.groups()))[0]
         run.model.train()
@@ -94,11 +100,11 @@ def test_fgm_of_radius_zero_has_the_gradient_of_the_standard_method(sib_folder, 
         loss, _, _ = run.criterion(run.model, batch)
         loss.backward()
         gradients.append((loss.detach(), {name: p.grad for name, p in run.model.named_parameters()}))
-    (loss, standard), (loss_fgm, fgm) = gradients
-    torch.testing.assert_close(loss, loss_fgm)
-    assert standard.keys() == fgm.keys()
+    (loss, standard), (loss_robust, robust) = gradients
+    torch.testing.assert_close(loss, loss_robust)
+    assert standard.keys() == robust.keys()
     for name, gradient in standard.items():
-        torch.testing.assert_close(fgm[name], gradient, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(robust[name], gradient, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("layerdrop", [(), ("--encoder-layerdrop", "0.4")], ids=["all layers", "layerdrop"])

@@ -10,7 +10,8 @@ import torch
 from conftest import configuration, train_arguments
 
 from fairseq_robust_xlt.encoders.shapes import SHAPES
-from fairseq_robust_xlt.perturbation import find_word_embeddings, perturbed
+from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.perturbation import added, changed, find_word_embeddings, perturbed
 
 OURS = tuple(SHAPES)
 STOCK = ("roberta", "roberta_base", "roberta_large", "roberta_prenorm", "xlm")
@@ -112,6 +113,69 @@ def test_it_is_what_the_encoder_makes_of_these_embeddings(models, arch) -> None:
     real = TOKENS.ne(1)
     assert through_seam[real].abs().sum(dim=-1).min() > 0
     assert (through_seam[~real] == 0).all()
+
+
+@pytest.mark.parametrize("layer", [1, 3])
+@pytest.mark.parametrize("arch", [*OURS, *STOCK])
+def test_a_layer_gets_what_the_block_makes_of_its_input(models, arch, layer) -> None:
+    model = models(arch)
+    states = model(src_tokens=TOKENS, features_only=True, return_all_hiddens=True)[1]["inner_states"]
+    delta = torch.randn(*TOKENS.shape, 32, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    seen = []
+    with changed(model, layer, lambda hidden: seen.append(hidden) or added(hidden, delta)):
+        moved = logits(model)
+    torch.testing.assert_close(seen[0], states[layer - 1].transpose(0, 1))
+    assert (moved - logits(model)).abs().amax(dim=1).min() > 1e-4
+    (gradient,) = torch.autograd.grad(moved.square().sum(), delta)
+    assert gradient[TOKENS.ne(1)].abs().sum(dim=-1).min() > 0
+    hooked = (*model.encoder.sentence_encoder.layers.children(), model.encoder.sentence_encoder)
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in hooked)
+
+
+def test_a_layer_that_the_encoder_has_not(models) -> None:
+    with pytest.raises(UserError, match="layer 4: the encoder has 3 layers"), changed(models(OURS[0]), 4, torch.neg):
+        pass
+
+
+def test_one_pass_a_block_at_a_layer(models) -> None:
+    model = models(OURS[0])
+    with pytest.raises(RuntimeError, match="second forward pass"), changed(model, 2, torch.neg):
+        logits(model)
+        logits(model)
+    with pytest.raises(RuntimeError, match="reached nothing"), changed(model, 2, torch.neg):
+        pass
+    with pytest.raises(RuntimeError, match="do not nest"), changed(model, 2, torch.neg), changed(model, 2, torch.neg):
+        pass
+
+
+class Kept(torch.nn.ModuleList):
+    """Layers of which a pass runs some, as LayerDrop's list does."""
+
+    kept: tuple[int, ...] = ()
+
+    def __iter__(self):
+        return iter([layer for i, layer in enumerate(self.children()) if i in self.kept])
+
+
+@pytest.mark.parametrize("kept", [(0, 1, 2), (0, 2), (2,), (0,), ()])
+def test_layers_that_layerdrop_leaves_out(models, kept) -> None:
+    """The same hidden state is changed where it is next used, at the end if no layer is left."""
+    model = models(OURS[0])
+    encoder, stock = model.encoder.sentence_encoder, model.encoder.sentence_encoder.layers
+    delta, ran, changes = torch.full((*TOKENS.shape, 32), 0.5), [], []
+    delta[..., 0] = -3
+    encoder.layers = Kept(stock.children())
+    encoder.layers.kept = kept
+    handles = [layer.register_forward_hook(lambda *_: ran.append(1)) for layer in stock.children()]
+    try:
+        with changed(model, 2, lambda hidden: changes.append(len(ran)) or hidden + delta):
+            noisy = logits(model)
+        assert changes == [len([i for i in kept if i < 1])]
+        assert (noisy - logits(model)).abs().max() > 1e-4
+    finally:
+        encoder.layers = stock
+        for handle in handles:
+            handle.remove()
 
 
 @pytest.mark.parametrize("arch", OURS)

@@ -133,6 +133,21 @@ def test_steepest(case: dict) -> None:
     torch.testing.assert_close(ball.steepest(gradient.double() * 2**-20, mask)[0], expected, rtol=1e-5, atol=1e-7)
 
 
+@settings(deadline=None, max_examples=40)
+@given(cases)
+def test_the_scaled_gradient(case: dict) -> None:
+    """In l-infinity divided by its largest coordinate; in l2 the same direction as the steepest."""
+    ball, gradient, mask, _ = build(case)
+    direction, _ = ball.steepest(gradient, mask, scaled=True)
+    if case["norm"] == "l2":
+        assert torch.equal(direction, ball.steepest(gradient, mask)[0])
+        return
+    g = torch.where(mask[:, :, None], gradient.double(), 0.0)
+    largest = g.abs().amax(dim=(1, 2) if case["scope"] == "sequence" else 2, keepdim=True)
+    expected = torch.where(largest > 0, g / largest, 0.0)
+    torch.testing.assert_close(direction.double(), expected, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

@@ -99,6 +99,10 @@ def test_law_of_l2(scope: str) -> None:
     chi = stats.chi(d, scale=1 / math.sqrt(d))
     assert stats.binomtest(int(inside.sum()), 5000, chi.cdf(1.0)).pvalue > ALPHA
     assert stats.kstest(norms[inside], lambda t: chi.cdf(t) / chi.cdf(1.0)).pvalue > ALPHA
+    # Cube: every coordinate uniform up to the side of the largest cube in the ball.
+    cube = many("cube", "l2", scope, 8)
+    side = 1 / math.sqrt(d)
+    assert stats.kstest(cube.flatten().numpy(), stats.uniform(-side, 2 * side).cdf).pvalue > ALPHA
     for delta in (uniform, sphere, gaussian):
         scatter = delta.T @ delta / len(delta)
         torch.testing.assert_close(scatter, torch.eye(d).double() * scatter.trace() / d, rtol=0, atol=0.1 / d)
@@ -108,6 +112,7 @@ def test_law_of_l2(scope: str) -> None:
 def test_law_of_linf(scope: str) -> None:
     uniform, sphere, gaussian = (many(kind, "linf", scope, 8).flatten() for kind in ("uniform", "sphere", "gaussian"))
     assert stats.kstest(uniform.numpy(), stats.uniform(-1, 2).cdf).pvalue > ALPHA
+    torch.testing.assert_close(many("cube", "linf", scope, 8).flatten(), uniform)
     torch.testing.assert_close(sphere.abs(), torch.ones_like(sphere), rtol=1e-6, atol=0)
     assert stats.binomtest(int((sphere > 0).sum()), len(sphere)).pvalue > ALPHA
     inside = gaussian[gaussian.abs() < 1 - 1e-6].numpy()

@@ -19,7 +19,7 @@ def own(tmp_path, text: str) -> str:
 
 
 def test_the_methods_of_the_package() -> None:
-    assert {"standard", "rs-rp", "rs-da", "adv", "fgm"} <= set(recipes.names())
+    assert set(recipes.names()) == METHODS
     for name in recipes.names():
         recipe = recipes.resolve(name)
         assert recipe.method == name
@@ -39,9 +39,36 @@ def test_what_they_mean() -> None:
     smoothing = recipes.resolve("rs-rp")
     assert (smoothing.clean_weight, smoothing.perturbed_weight, smoothing.perturbation) == (0, 1, "random")
     ascent = recipes.resolve("adv")
-    assert (ascent.perturbation, ascent.perturb_steps, ascent.random_start) == ("ascent", 2, True)
+    assert (ascent.perturbation, ascent.perturb_steps, ascent.perturb_start) == ("ascent", 2, 1)
     fgm = recipes.resolve("fgm")
-    assert (fgm.clean_weight, fgm.perturbed_weight, fgm.perturb_steps, fgm.random_start) == (0.5, 0.5, 1, False)
+    assert (fgm.clean_weight, fgm.perturbed_weight, fgm.perturb_steps, fgm.perturb_start) == (0.5, 0.5, 1, 0)
+
+
+METHODS = {
+    *("standard", "rs-rp", "rs-da", "adv", "fgm", "freelb", "r3f", "r4f", "smart", "alum", "mixup"),
+    *("xtune", "xtune-stage2", "ear"),
+}
+
+
+def test_the_published_values() -> None:
+    """As the papers' code has them; where it is not known, there are none."""
+    freelb = recipes.resolve("freelb:paper")
+    assert (freelb.radius, freelb.radius_unit, freelb.perturb_scope, freelb.perturb_steps) == (
+        0.3,
+        "absolute",
+        "sequence",
+        2,
+    )
+    assert freelb.perturb_step_size * freelb.radius == pytest.approx(0.1)
+    assert freelb.perturb_start * freelb.radius == pytest.approx(0.1)
+    for method in ("r3f:paper", "r4f:paper"):
+        r3f = recipes.resolve(method)
+        assert (r3f.radius, r3f.perturb_norm, r3f.perturb_draw, r3f.consistency_weight) == (1e-5, "linf", "uniform", 1)
+    assert recipes.resolve("alum:paper").consistency_weight == 10
+    assert recipes.resolve("xtune:paper").consistency_weight == pytest.approx(5 / 3)
+    for method in ("standard", "rs-rp", "rs-da", "adv", "fgm", "mixup"):
+        with pytest.raises(UserError, match="no published values"):
+            recipes.resolve(method + ":paper")
 
 
 def test_flags_win_and_the_rest_stays() -> None:
@@ -80,8 +107,18 @@ def test_a_recipe_of_ones_own(tmp_path) -> None:
         ("adv", {"perturb_step_size": 0.0}, ["--perturb-step-size 0.0", "above 0"]),
         ("adv", {"perturb_norm": "l1"}, ["--perturb-norm", "'l1'", "l2", "linf"]),
         ("adv", {"radius_unit": "relativ"}, ["--radius-unit", "did you mean relative"]),
-        ("fgm", {"clean_weight": 0.0, "perturbed_weight": 0.0}, ["both 0"]),
+        ("fgm", {"clean_weight": 0.0, "perturbed_weight": 0.0}, ["all 0"]),
         ("fgm", {"clean_weight": -1.0}, ["--clean-weight -1.0"]),
+        ("adv", {"perturb_layer": -1}, ["--perturb-layer -1", "word embeddings"]),
+        ("adv", {"perturb_start": math.nan}, ["--perturb-start nan", "finite"]),
+        ("adv", {"consistency": "kl"}, ["--consistency kl", "no meaning for --method adv"]),
+        ("smart", {"perturb_start": 0.0}, ["--perturb-start 0", "no gradient"]),
+        ("smart", {"consistency_stop": "perturbed"}, ["--consistency-stop perturbed"]),
+        ("smart", {"consistency": "mse", "consistency_stop": "each"}, ["each", "symmetric_kl", "mse"]),
+        ("smart", {"consistency": "kll"}, ["--consistency", "did you mean kl"]),
+        ("smart", {"bregman_decay": 1.0}, ["--bregman-decay 1.0", "below 1"]),
+        ("r3f", {"bregman_weight": 1.0}, ["--bregman-weight 1.0", "no meaning for --method r3f"]),
+        ("mixup", {"radius": 0.1}, ["--radius 0.1", "no meaning for --method mixup"]),
     ],
 )
 def test_mistakes_in_flags(method, overrides, said) -> None:
@@ -98,7 +135,7 @@ def test_mistakes_in_flags(method, overrides, said) -> None:
         ("defaults: {radius: large}", ["mine.yaml", "defaults.radius is 'large'", "float"]),
         ("defaults: {perturb_steps: 2.5}", ["defaults.perturb_steps is 2.5", "int"]),
         ("defaults: {perturb_steps: true}", ["defaults.perturb_steps is True", "int"]),
-        ("defaults: {random_start: 1}", ["defaults.random_start is 1", "bool"]),
+        ("defaults: {spectral_norm: 1}", ["defaults.spectral_norm is 1", "bool"]),
         ("defaults: {noise: 3}", ["defaults.noise is 3", "str"]),
         ("defaults: {radius: null}", ["defaults.radius is None"]),
         ("defaults: {clean_weight: 1}\npaper: {radius: x}", ["paper.radius is 'x'"]),
@@ -112,6 +149,16 @@ def test_mistakes_in_flags(method, overrides, said) -> None:
         ("defaults: {perturbed_weight: 1}", ["mine.yaml", "without a perturbation"]),
         ("defaults: {radius: .nan}", ["nan", "finite"]),
         ("defaults: {perturbation: both}", ["perturbation", "'both'", "ascent"]),
+        ("defaults: {consistency_weight: 1}", ["mine.yaml", "without a perturbation"]),
+        ("defaults: {perturbation: mixup, mixup_alpha: 0}", ["mine.yaml", "--mixup-alpha 0", "above 0"]),
+        ("defaults: {perturbation: mixup, mixup_alpha: .inf}", ["--mixup-alpha inf"]),
+        ("defaults: {perturbation: mixup, mixup_alpha: 1, consistency_weight: 1}", ["no meaning with mixup"]),
+        ("defaults: {perturbation: random, teacher_weight: 1}", ["teacher_weight", "perturbation: text"]),
+        ("defaults: {perturbation: none, embedding_push: 1}", ["embedding_push", "perturbation: text"]),
+        ("defaults: {perturbation: random, perturbed_points: all}", ["--perturbed-points all", "ascent"]),
+        ("defaults: {perturbation: text, perturbed_embeddings: detached}", ["detached", "of the embeddings"]),
+        ("defaults: {perturbation: text, attention_layer: 0}", ["--attention-layer 0", "1 or larger"]),
+        ("defaults: {clean_weight: 0, bregman_weight: 1}", ["all 0"]),
     ],
 )
 def test_mistakes_in_a_file(tmp_path, text, said) -> None:

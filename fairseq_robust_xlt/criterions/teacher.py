@@ -1,0 +1,41 @@
+"""The teacher of xTune's second stage: a checkpoint of an earlier run, which is not trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fairseq_robust_xlt import inference
+from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.inference import record
+
+
+class Teacher:
+    """Class scores of a finished run's model, without dropout and without a gradient, in fp32.
+
+    Raises `UserError` for a checkpoint that is none of this package's, and for one with other labels, another kind of
+    benchmark, or another vocabulary than `identity`, the parts of this run's record.
+    """
+
+    def __init__(self, checkpoint: str, identity: Mapping[str, Any]):
+        classifier = inference.open(checkpoint, cpu=True)
+        if classifier.record is None:
+            raise UserError(f"--teacher {checkpoint}: has no run record")
+        saved = classifier.record.asdict()
+        try:
+            record.check_use({**saved, "head": identity["head"]}, identity)
+        except UserError as error:
+            raise UserError(f"--teacher {checkpoint}: {error}") from error
+        self.model, self.head = classifier.model.float(), classifier.head
+
+    @torch.no_grad()
+    def logits(self, sample: dict[str, Any]) -> Tensor:
+        """Class scores [examples, classes] of a collated batch."""
+        tokens = sample["net_input"]["src_tokens"]
+        self.model.to(tokens.device)
+        with torch.autocast(tokens.device.type, enabled=False):
+            logits, _ = self.model(tokens, classification_head_name=self.head)
+        return logits.view(-1, sample["options"]) if "options" in sample else logits
