@@ -18,7 +18,6 @@ PACKAGES = (*host.PACKAGES, "torch", "numpy", "omegaconf", "hydra-core", "senten
 TESTED = (
     {"python": "3.11", "fairseq-fixed": "0.12.3.1", "torch": "2.13"},
     {"python": "3.10", "fairseq": "0.12.2", "torch": "2.5"},
-    {"python": "3.11", "ve-fairseq": "0.12.3", "torch": "2.13"},
 )
 
 

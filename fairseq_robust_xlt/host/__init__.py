@@ -30,6 +30,7 @@ from fairseq_robust_xlt.host.loading import (
     load_own,
     protected,
     report_load_errors,
+    tell_tasks_of_checkpoints,
 )
 from fairseq_robust_xlt.host.mistakes import one_message_per_mistake, user_error
 
@@ -76,6 +77,7 @@ def prepare() -> None:
         return
     allow_checkpoint_classes()
     report_load_errors()
+    tell_tasks_of_checkpoints()
     honour_explicit_task()
     copy_checkpoints_whole()
     launch_or_say_how()

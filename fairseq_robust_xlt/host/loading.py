@@ -174,6 +174,24 @@ def honour_explicit_task() -> None:
     checkpoint_utils.load_model_ensemble_and_task = load_model_ensemble_and_task
 
 
+def tell_tasks_of_checkpoints() -> None:
+    """fairseq 0.12.2 makes the task of a checkpoint as if to train it: say `from_checkpoint`, as later versions do."""
+    from fairseq import checkpoint_utils, tasks
+
+    load = checkpoint_utils.load_model_ensemble_and_task
+
+    @functools.wraps(load)
+    def load_model_ensemble_and_task(*args, **kwargs):
+        setup = tasks.setup_task
+        tasks.setup_task = functools.partial(setup, from_checkpoint=True)
+        try:
+            return load(*args, **kwargs)
+        finally:
+            tasks.setup_task = setup
+
+    checkpoint_utils.load_model_ensemble_and_task = load_model_ensemble_and_task
+
+
 def copy_checkpoints_whole() -> None:
     """`checkpoint_last.pt` and `checkpoint_best.pt` are copies: a kill in the middle must not leave half of one.
 

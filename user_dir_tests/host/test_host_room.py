@@ -114,6 +114,15 @@ def test_bf16_is_not_a_tpu() -> None:
     assert not cfg.common.tpu
 
 
+def test_a_checkpoint_that_is_opened_from_python_is_not_trained(standard_run) -> None:
+    """fairseq 0.12.2 does not tell the task that it is for a checkpoint."""
+    from fairseq import checkpoint_utils
+
+    _, _, task = checkpoint_utils.load_model_ensemble_and_task([str(standard_run / "checkpoint_best.pt")])
+    assert task.settings.scoring
+    assert task.record.labels == list(task.benchmark.labels)
+
+
 def test_preparing_twice_is_preparing_once() -> None:
     from fairseq import checkpoint_utils
 
