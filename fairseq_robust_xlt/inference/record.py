@@ -35,7 +35,7 @@ class RunRecord:
     encoder:    file and sha256 of the weights the run started from (None: from scratch)
     head:       name of the classification head, pooling
     max_length: tokens of an input
-    recipe:     the resolved method (see `recipes.Recipe`)
+    recipe:     the resolved method (see `recipes.Recipe`), and its `cost` in thirds of a standard update
     noise:      text noise with its settings
     seed, versions
     """

@@ -13,7 +13,7 @@ from fairseq.data import Dictionary
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import DictConfig, open_dict
 
-from fairseq_robust_xlt import benchmarks, text
+from fairseq_robust_xlt import benchmarks, recipes, text
 from fairseq_robust_xlt.encoders import Vocabulary
 from fairseq_robust_xlt.encoders.vocabulary import DICTIONARY
 from fairseq_robust_xlt.errors import UserError
@@ -134,7 +134,7 @@ class CrossLingualTask(FairseqTask):
         self.record = record.RunRecord(
             **self.identity(),
             encoder={"file": weights, "sha256": sha256(weights)} if weights and Path(weights).is_file() else None,
-            recipe=recipe.settings(),
+            recipe={**recipe.settings(), "cost": recipes.thirds(recipe)},
             noise=noise,
             seed=self.cfg.seed,
             versions=record.versions(),

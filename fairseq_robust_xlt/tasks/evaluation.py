@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fairseq_robust_xlt import recipes, scoring
+from fairseq_robust_xlt import scoring
 from fairseq_robust_xlt.files import sha256
 from fairseq_robust_xlt.inference import record
 from fairseq_robust_xlt.scoring import Prediction
@@ -71,7 +71,7 @@ class Evaluation:
             "checkpoint_sha256": self.checkpoint_sha256,
             "benchmark": record.describe(self.task.benchmark),
             "method": run.recipe if run else None,
-            "cost": recipes.thirds(recipes.Recipe(**run.recipe)) if run else None,
+            "cost": run.recipe.get("cost") if run else None,
             "noise": run.noise if run else None,
             "seed": run.seed if run else None,
             "max_length": self.task.cfg.max_length,
