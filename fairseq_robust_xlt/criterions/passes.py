@@ -65,7 +65,8 @@ class Passes:
         self.non_finite: Tensor | int = 0
 
     def run(self) -> Passes:
-        kind, recipe = self.recipe.perturbation, self.recipe
+        recipe = self.recipe
+        kind = recipe.perturbation if recipe.uses_perturbed else "none"
         self.loss = torch.zeros(len(self.targets), device=self.tokens.device)
         if kind == "text":
             self._two_views()

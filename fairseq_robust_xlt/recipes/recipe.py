@@ -101,11 +101,17 @@ class Recipe:
         return self.perturbation == "text"
 
     @property
+    def uses_perturbed(self) -> bool:
+        """Whether any term has a weight in which x~ occurs; x~ is not made otherwise."""
+        terms = ("perturbed_weight", "consistency_weight", "teacher_weight", "embedding_push", "attention_pull")
+        return any(getattr(self, term) for term in terms)
+
+    @property
     def one_pass(self) -> bool:
         """Whether an update is one forward pass and one backward pass."""
-        terms = bool(self.clean_weight) + bool(self.perturbed_weight)
-        other = self.consistency_weight or self.teacher_weight or self.bregman_weight
-        return self.perturbation in ("none", "random", "mixup") and terms == 1 and not other
+        passes = bool(self.clean_weight or self.consistency_weight) + self.uses_perturbed
+        ascends = self.uses_perturbed and self.perturbation in ("ascent", "virtual")
+        return passes == 1 and not ascends and not self.bregman_weight
 
 
 KEYS = {f.name: str(f.type) for f in fields(Recipe) if f.name != "method"}
