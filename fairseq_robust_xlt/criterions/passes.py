@@ -66,7 +66,7 @@ class Passes:
 
     def run(self) -> Passes:
         recipe = self.recipe
-        kind = recipe.perturbation if recipe.uses_perturbed else "none"
+        kind = recipe.perturbation if recipe.perturbs else "none"
         self.loss = torch.zeros(len(self.targets), device=self.tokens.device)
         if kind == "text":
             self._two_views()

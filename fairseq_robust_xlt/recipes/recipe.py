@@ -96,21 +96,21 @@ class Recipe:
         return asdict(self)
 
     @property
+    def perturbs(self) -> bool:
+        """Whether a term of the loss looks at the perturbed input; otherwise it is not made."""
+        weights = (self.perturbed_weight, self.consistency_weight, self.teacher_weight)
+        return self.perturbation != "none" and any((*weights, self.embedding_push, self.attention_pull))
+
+    @property
     def two_views(self) -> bool:
         """Whether a batch has to hold a noised view of its text beside the clean one."""
         return self.perturbation == "text"
 
     @property
-    def uses_perturbed(self) -> bool:
-        """Whether any term has a weight in which x~ occurs; x~ is not made otherwise."""
-        terms = ("perturbed_weight", "consistency_weight", "teacher_weight", "embedding_push", "attention_pull")
-        return any(getattr(self, term) for term in terms)
-
-    @property
     def one_pass(self) -> bool:
         """Whether an update is one forward pass and one backward pass."""
-        passes = bool(self.clean_weight or self.consistency_weight) + self.uses_perturbed
-        ascends = self.uses_perturbed and self.perturbation in ("ascent", "virtual")
+        passes = bool(self.clean_weight or self.consistency_weight) + self.perturbs
+        ascends = self.perturbs and self.perturbation in ("ascent", "virtual")
         return passes == 1 and not ascends and not self.bregman_weight
 
 
