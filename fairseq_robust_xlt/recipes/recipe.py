@@ -109,9 +109,9 @@ class Recipe:
     @property
     def one_pass(self) -> bool:
         """Whether an update is one forward pass and one backward pass."""
-        terms = bool(self.clean_weight) + bool(self.perturbed_weight)
-        other = self.consistency_weight or self.teacher_weight or self.bregman_weight
-        return self.perturbation in ("none", "random", "mixup") and terms == 1 and not other
+        passes = bool(self.clean_weight or self.consistency_weight) + self.perturbs
+        ascends = self.perturbs and self.perturbation in ("ascent", "virtual")
+        return passes == 1 and not ascends and not self.bregman_weight
 
 
 KEYS = {f.name: str(f.type) for f in fields(Recipe) if f.name != "method"}

@@ -111,6 +111,21 @@ def test_tiny_gradients_survive_fp16(run, method) -> None:
     assert p.min() > (0.7 if method == "smart" else 0.98)
 
 
+def test_what_has_no_weight_is_not_made(run) -> None:
+    """One pass, as the standard method's, bit for bit."""
+    alone = run("--method", "fgm", "--perturbed-weight", "0", "--clean-weight", "1")
+    standard = run("--method", "standard")
+    passes = []
+    handle = alone.model.encoder.register_forward_hook(lambda *_: passes.append(1))
+    found, log = gradients(alone, standard.batch)
+    handle.remove()
+    assert len(passes) == 1
+    assert "perturb_norm_sum" not in log
+    wanted, _ = gradients(standard, standard.batch)
+    for name, gradient in wanted.items():
+        assert torch.equal(found[name], gradient)
+
+
 def stock_roberta(training):
     from fairseq import models
 
