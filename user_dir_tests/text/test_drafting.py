@@ -114,6 +114,13 @@ NAMED = [
         id="an unknown code among known ones",
     ),
     pytest.param(
+        ("la-train-en.tsv", "la-dev-en.tsv", "la-dev-sw.tsv"),
+        "la-train-{lang}.tsv",
+        "la-dev-{lang}.tsv",
+        "en sw",
+        id="two places with codes",
+    ),
+    pytest.param(
         ("eng_Latn/train.tsv", "eng_Latn/dev.tsv", "swh_Latn/dev.tsv"),
         "{lang}/train.tsv",
         "{lang}/dev.tsv",
@@ -362,6 +369,29 @@ def test_a_test_file_without_labels(data):
     assert len(benchmark.layouts) == 1
     assert {e.label for e in load_subset(benchmark, data, "test")} == {None}
     assert "no label 20" in list(summary(benchmark, data))[-1]
+
+
+def test_a_header_that_only_another_file_explains(data):
+    put(data / "train.csv", topic_rows("en", 60, 0), ("nr", "was", "worte"))
+    put(data / "test.csv", [(i, t) for i, _, t in topic_rows("en", 20, 1)], ("nr", "worte"))
+    assert len(load_subset(drafted(data), data, "test")) == 20
+
+
+def test_the_labels_are_those_of_all_files(data):
+    rows = topic_rows("en", 60, 0)
+    put(data / "train.csv", [("ca"[i % 2], t) for i, (_, _, t) in enumerate(rows)], ("label", "text"))
+    put(data / "dev.jsonl", [{"gold": "bc"[i % 2], "in": t} for i, (_, _, t) in enumerate(rows)])
+    benchmark = drafted(data)
+    assert benchmark.labels == ("a", "b", "c")
+    assert [layout.format for layout in benchmark.layouts] == ["jsonl", "csv"]
+
+
+def test_answers_that_may_be_counted_from_0_or_1(data):
+    rows = [{"q": s, "options": o, "answer": 1 + n % 2} for s, o, n in choices(40, 0, 3)]
+    put(data / "train.jsonl", rows)
+    assert "no column names one of the options" in refused(data)
+    put(data / "train.jsonl", [*rows, rows[0] | {"answer": 3}])
+    assert drafted(data).labels == ("1", "2", "3")
 
 
 @pytest.mark.parametrize(

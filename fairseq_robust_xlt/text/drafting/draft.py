@@ -14,7 +14,7 @@ import yaml
 from fairseq_robust_xlt.benchmarks.schema import SPLITS
 from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.text.drafting.columns import plain
-from fairseq_robust_xlt.text.drafting.guessing import Guess, guess
+from fairseq_robust_xlt.text.drafting.guessing import Guess, guess, in_order
 from fairseq_robust_xlt.text.drafting.naming import DataFile, find
 from fairseq_robust_xlt.text.drafting.samples import Sample, columns, find_headers, sample
 
@@ -191,8 +191,7 @@ def _labels(guesses: Sequence[tuple[Sample, Guess]]) -> list[str]:
                 f"the options are labelled {', '.join(first.labels)} in some files and {', '.join(other.labels)} in "
                 "others: one table has one set of labels"
             )
-    every = {label for found in distinct for label in found.labels}
-    return list(dict.fromkeys([*first.labels, *sorted(every)]))
+    return first.labels if first.kind == "choice" else in_order({label for found in distinct for label in found.labels})
 
 
 # ---- YAML ----------------------------------------------------------------------------------------------------------

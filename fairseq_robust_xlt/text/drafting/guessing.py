@@ -68,6 +68,11 @@ def guess(
     return Guess(kind, places, comments, labels, unread)
 
 
+def in_order(labels: Iterable[str]) -> list[str]:
+    """Labels sorted, numbers by their size."""
+    return sorted(labels, key=lambda text: (int(text) if text.isdecimal() else -1, text))
+
+
 def _given(columns: Sequence[Column], name: str, flag: str, where: str) -> Column:
     for column in columns:
         if name in (column.name, str(column.place)):
@@ -134,8 +139,7 @@ def _label(candidates: Sequence[Column], options: Options | None, where: str, co
 def _labels(answer: Column, options: Options | None, where: str) -> tuple[list[str], str]:
     """The labels in a sensible order, and a comment on them."""
     if options is None:
-        in_order = sorted(answer.distinct, key=lambda text: (int(text) if text.isdigit() else -1, text))
-        return in_order, f"sorted; {answer.count()}"
+        return in_order(answer.distinct), f"sorted; {answer.count()}"
     found = options.labels(answer.distinct)
     if found is None:
         few = ", ".join(repr(value[:40]) for value in sorted(answer.distinct)[:5])
