@@ -7,36 +7,28 @@ import sys
 
 __version__ = "0.1.0"
 
-#: Why fairseq could not be prepared, for `robust-xlt doctor`; None if it could, or if there is no fairseq.
-host_failure: Exception | None = None
-
 
 def register() -> None:
-    """Prepare the host and register tasks, criteria and models with fairseq. Raises `UserError` without a fairseq."""
-    from fairseq_robust_xlt import host
+    """Prepare the host and register tasks, criteria and models with fairseq. Raises `UserError` without a fairseq.
 
-    host.prepare()
-    from fairseq_robust_xlt import criterions, models, tasks  # noqa: F401
-
-
-def _register_if_there_is_a_host() -> None:
-    global host_failure
-    from fairseq_robust_xlt import host
-
-    if not host.installed():
-        return  # the rooms that need no host work all the same
-    fairseq_asked = "fairseq" in sys.modules
-    if not fairseq_asked:
+    fairseq imports this package for `--user-dir`, and then it has happened already. A program of one's own calls this
+    before it uses fairseq; the package's own rooms call it where they need the host.
+    """
+    root = logging.getLogger()
+    level, handlers, asked = root.level, list(root.handlers), "fairseq" in sys.modules
+    if not asked:
         logging.disable(logging.INFO)  # importing fairseq turns on debug logging and talks of what it has not
     try:
-        register()
-    except Exception as error:
-        # Under --user-dir a failure must stop the run; elsewhere `robust-xlt doctor` has to be able to tell of it.
-        if fairseq_asked:
-            raise
-        host_failure = error
+        from fairseq_robust_xlt import host
+
+        host.prepare()
+        from fairseq_robust_xlt import criterions, models, tasks  # noqa: F401
     finally:
-        logging.disable(logging.NOTSET)
+        if not asked:
+            logging.disable(logging.NOTSET)
+            root.setLevel(level)
+            root.handlers[:] = handlers
 
 
-_register_if_there_is_a_host()
+if "fairseq" in sys.modules:
+    register()

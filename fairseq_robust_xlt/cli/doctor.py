@@ -63,8 +63,9 @@ def fatal() -> Iterator[tuple[str, str]]:
     if not host.installed():
         yield "no fairseq is installed", host.INSTALL
         return
-    failure = fairseq_robust_xlt.host_failure
-    if failure is not None:
+    try:
+        fairseq_robust_xlt.register()
+    except Exception as failure:  # whatever an import ends with: what it was is told
         text = f"fairseq does not import: {type(failure).__name__}: {failure}"
         if "mutable default" in str(failure):
             yield (

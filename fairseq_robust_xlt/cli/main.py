@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import sys
 import warnings
 
 from fairseq_robust_xlt import __version__
-from fairseq_robust_xlt.cli import benchmark, cost, doctor, encoder, predict, report
 from fairseq_robust_xlt.errors import UserError
 
-VERBS = (benchmark, cost, doctor, encoder, predict, report)
+VERBS = ("benchmark", "cost", "doctor", "encoder", "predict", "report")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,10 +20,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="robust-xlt", description="Robust zero-shot cross-lingual transfer.")
     parser.add_argument("--version", action="version", version=f"fairseq_robust_xlt {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for module in VERBS:
-        module.add_parser(verbs)
+    given = (sys.argv[1:] if arguments is None else arguments)[:1]
+    # Only the verb that is asked for is imported: torch, which not every verb needs, takes seconds.
+    for verb in given if set(given) & set(VERBS) else VERBS:
+        importlib.import_module(f"fairseq_robust_xlt.cli.{verb}").add_parser(verbs)
     args = parser.parse_args(arguments)
-    # fairseq's import turns on debug logging for everything, and its Hydra warns of itself at every start.
+    # fairseq's Hydra warns of itself at every start.
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     warnings.filterwarnings(
         "ignore", category=UserWarning, module=r"(hydra|torch\.utils\.data|fairseq_robust_xlt\.host\.loading)"
