@@ -122,8 +122,8 @@ class RobustClassificationCriterion(FairseqCriterion):
         self.recipe = recipes.resolve(cfg.method, {name: getattr(cfg, name) for name in OVERRIDES})
         if (self.recipe.noise or self.recipe.two_views) and not getattr(task, "makes_noise", False):
             raise UserError(
-                f"--method {cfg.method}: needs noise in the text ({self.recipe.noise}), which only the tasks of "
-                "fairseq_robust_xlt make from raw files; fairseq's sentence_prediction reads binarised data"
+                f"--method {cfg.method}: needs noise in the text ({self.recipe.noise or 'a second view'}), which only "
+                "the tasks of fairseq_robust_xlt make from raw files; fairseq's own reads binarised data"
             )
         self.proximal = Proximal(self.recipe.bregman_decay) if self.recipe.bregman_weight else None
         self.teacher = self._teacher(cfg.teacher, task)

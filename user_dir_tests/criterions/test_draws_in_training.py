@@ -94,6 +94,9 @@ def test_the_trainer_counts_the_updates(run) -> None:
         ("adv",),
         ("adv", "--perturb-norm", "linf"),
         ("fgm", "--perturb-scope", "sequence"),
+        ("freelb",),
+        ("r3f",),
+        ("smart", "--perturb-norm", "linf"),
     ],
     ids=" ".join,
 )
@@ -108,10 +111,11 @@ def test_never_on_padding(run, flags) -> None:
         training.criterion.logits(training.model, batch)
         training.criterion(training.model, batch)
     clean, passes = seen[0], seen[1:]
-    assert len(passes) == {"rs-rp": 1, "adv": 3, "fgm": 2}[flags[0]]
+    assert len(passes) == {"rs-rp": 1, "adv": 3, "fgm": 2, "freelb": 2, "r3f": 2, "smart": 3}[flags[0]]
     for one in passes:
         assert torch.equal(one[padding], clean[padding])
-    assert (passes[-1] - clean)[~padding].norm(dim=-1).min() > 0
+    perturbed = passes[0 if flags[0] == "r3f" else -1]
+    assert (perturbed - clean)[~padding].norm(dim=-1).min() > 0
 
 
 def test_evaluation_is_the_plain_classifier(run) -> None:

@@ -52,7 +52,9 @@ def clean_loss(run: Training) -> float:
 
 
 @pytest.mark.parametrize(
-    "mode", [pytest.param(mode, marks=pytest.mark.slow) if "memory" in mode else mode for mode in MODES]
+    # On the CPU --amp is plain fp32, and the memory-efficient optimisers differ after the criterion.
+    "mode",
+    [pytest.param(mode, marks=pytest.mark.slow) if mode == "amp" or "memory" in mode else mode for mode in MODES],
 )
 @pytest.mark.parametrize("method", recipes.names())
 def test_it_trains(method, mode, sib_folder, encoder_dir, synonyms, teacher, tmp_path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import Training, train_arguments
 
-METHODS = ("standard", "rs-rp", "rs-da", "adv", "fgm", "freelb", "r3f", "smart", "mixup")
+METHODS = ("standard", "rs-rp", "rs-da", "adv", "fgm", "freelb", "r3f", "smart", "mixup", "fgm --perturb-layer 2")
 UPDATES = 4
 
 
@@ -110,7 +110,7 @@ def test_several_passes_of_radius_zero_have_the_gradient_of_the_standard_method(
 @pytest.mark.parametrize("layerdrop", [(), ("--encoder-layerdrop", "0.4")], ids=["all layers", "layerdrop"])
 @pytest.mark.parametrize("method", METHODS)
 def test_recomputed_activations_change_nothing(trained, method, layerdrop) -> None:
-    flags = ("--method", method, *layerdrop)
+    flags = ("--method", *method.split(), *layerdrop)
     plain, recomputed = trained(*flags), trained(*flags, "--checkpoint-activations")
     assert plain["loss"] == recomputed["loss"]
     for name, value in plain["model"].items():

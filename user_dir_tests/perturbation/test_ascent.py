@@ -28,10 +28,11 @@ def pulled(target: Tensor):  # noqa: ANN201
     st.integers(1, 6),
     st.floats(0.05, 3),
     st.sampled_from([0.01, 1.0]),
+    st.booleans(),
     st.integers(0, 10**6),
 )
 def test_in_the_ball_at_every_step(
-    norm: str, scope: str, steps: int, step_size: float, radius: float, seed: int
+    norm: str, scope: str, steps: int, step_size: float, radius: float, scaled: bool, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     matrix = torch.randn(6, 6, generator=generator)
@@ -42,7 +43,7 @@ def test_in_the_ball_at_every_step(
         return ((delta @ matrix).sin() + delta).sum(dim=(1, 2))
 
     start = torch.randn(3, 5, 6, generator=generator)
-    delta, finite = ascend(loss_of, start, ball, MASK, steps, step_size)
+    delta, finite = ascend(loss_of, start, ball, MASK, steps, step_size, scaled)
     assert len(seen) == steps
     assert finite.all()
     assert not delta.requires_grad
@@ -154,6 +155,9 @@ def test_the_first_pass_can_be_used_again() -> None:
     torch.testing.assert_close(layer.weight.grad, expected)
     with pytest.raises(RuntimeError, match="second time"):
         passes[1].sum().backward()
+    passes.clear()
+    ascend(loss_of, torch.zeros(3, 5, 6), Ball(1.0, "l2", "token"), MASK, 2, keep_graphs=2)
+    sum(one.sum() for one in passes).backward()
 
 
 def test_no_steps_give_the_projected_start() -> None:
