@@ -36,7 +36,7 @@ DOCUMENTS = 20_000
 RETOLD = 0.5
 #: Probability that a content word of a scene comes from another topic than the scene's.
 STRAY = 0.12
-TRAIN = {"topic": 100, "pair": 1200, "choice": 400}
+TRAIN = {"topic": 60, "pair": 1200, "choice": 300}
 DEV, TEST = 500, 500
 OPTIONS = 4
 
