@@ -69,6 +69,7 @@ _LAYOUT: dict[str, Any] = {
             "type": "object",
             "minProperties": 1,
             "description": "a mapping from a value of the column `template` to a text",
+            "propertyNames": _LABEL,
             "additionalProperties": {
                 "type": "string",
                 "pattern": r"\{stem\}",

@@ -119,7 +119,7 @@ def _parse(text: str, where: str) -> Benchmark:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{where}{line}: not valid YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError: 1999-99-99, which YAML takes for a date
         raise UserError(f"{where}: not valid YAML: {error}") from error
     _check_shape(content, where)
     _check_references(content, where)
@@ -146,12 +146,13 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is a list or a mapping", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key.value!r} stands twice", key.start_mark
                 )
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -199,12 +200,28 @@ def _check_references(content: dict[str, Any], where: str) -> None:
         for code in layout.get("codes", {}):
             if code not in languages:
                 raise errors.unknown("language", code, languages, f"{at}.codes")
+        _check_files(layout, languages, at)
         for split, pattern in layout["files"].items():
             if split != "train" and not elsewhere:
                 raise UserError(
                     f"{at}.files.{split}: {pattern!r} has no {{lang}}, so {len(languages)} languages would share one "
                     f"file; give a pattern such as {split}-{{lang}}.tsv, or a column `language`"
                 )
+
+
+def _check_files(layout: dict[str, Any], languages: list[str], at: str) -> None:
+    """No file may be read for two languages, or for two splits."""
+    mine: dict[str, str] = {}
+    for language in languages:
+        code = layout.get("codes", {}).get(language, language)
+        if (other := mine.setdefault(code, language)) != language:
+            raise UserError(f"{at}.codes: {other} and {language} would both be read from the files of {code!r}")
+    patterns: dict[str, str] = {}
+    for split, pattern in layout["files"].items():
+        if (first := patterns.setdefault(pattern, split)) != split:
+            raise UserError(
+                f"{at}.files.{split}: {pattern!r} is the pattern of {first} too; each needs files of its own"
+            )
 
 
 def _check_columns(layout: dict[str, Any], kind: str, at: str) -> None:

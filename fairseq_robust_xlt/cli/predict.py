@@ -75,7 +75,7 @@ def inputs(lines: Iterable[bytes], first: int, name: str, kind: str) -> Iterator
     for number, line in enumerate(lines, start=first):
         where = f"{name}:{number}"
         try:
-            text = line.decode("utf-8").removesuffix("\r")
+            text = line.decode("utf-8").removesuffix("\r").removeprefix("\ufeff" if number == 1 else "")
         except UnicodeDecodeError as error:
             raise UserError(f"{where}: invalid UTF-8 (byte 0x{line[error.start]:02x})") from error
         yield choice(text, where) if kind == "choice" else texts(text, where, 2 if kind == "pair" else 1)
@@ -97,11 +97,14 @@ def choice(line: str, where: str) -> dict[str, Any]:
     expected = f'{where}: expected {{"stem": "a text", "options": ["two", "or more texts"]}}'
     try:
         given = json.loads(line)
-    except ValueError as error:
+        json.dumps(given, ensure_ascii=False).encode()  # half of a character is no text
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{expected}; not valid JSON: {error}") from error
     if not isinstance(given, dict) or not isinstance(given.get("options"), list) or len(given["options"]) < 2:
         raise UserError(f"{expected}, found {line[:80]!r}")
-    found = [*given["options"], *([given["stem"]] if "stem" in given else [])]
-    if not all(isinstance(text, str) and text.strip() for text in found):
-        raise UserError(f"{expected}; one of the texts is empty or no text: {line[:80]!r}")
+    stem = given.get("stem")
+    if not all(isinstance(text, str) and text.strip() for text in given["options"]):
+        raise UserError(f"{expected}; one of the options is empty or no text: {line[:80]!r}")
+    if not (stem is None or isinstance(stem, str)):
+        raise UserError(f"{expected}; the stem is no text: {line[:80]!r}")
     return given

@@ -102,7 +102,7 @@ class Classifier:
             stem, options = given.get("stem"), given.get("options")
             good = isinstance(options, list | tuple) and all(isinstance(option, str) for option in options)
             if good and len(options) > 1 and (stem is None or isinstance(stem, str)):  # type: ignore[arg-type]
-                return tuple((option,) if stem is None else (stem, option) for option in options)  # type: ignore[union-attr]
+                return tuple((stem, option) if stem and stem.strip() else (option,) for option in options)  # type: ignore[union-attr]
         raise UserError(
             f'input {number}: expected {{"stem": a text, "options": [two or more texts]}}, given {given!r:.80}'
         )

@@ -26,7 +26,7 @@ class Comparison:
     """Methods on one subset; everything as fractions.
 
     languages:  all of them, the source first; `others` are those that were never trained on
-    examples:   examples a language (the same ones in every language)
+    examples:   language -> number of examples
     accuracy:   method -> language -> mean over seeds
     mean:       method -> mean over `others`
     difference: method -> difference of that mean to the first method's, with its interval (not of the first)
@@ -37,7 +37,7 @@ class Comparison:
     subset: str
     languages: tuple[str, ...]
     source: str
-    examples: int
+    examples: Mapping[str, int]
     accuracy: Mapping[str, Mapping[str, float]]
     mean: Mapping[str, float]
     difference: Mapping[str, Difference]
@@ -53,7 +53,7 @@ class Comparison:
         return {
             "subset": self.subset,
             "source": self.source,
-            "examples": self.examples,
+            "examples": dict(self.examples),
             "methods": {
                 name: {
                     "seeds": self.seeds[name],
@@ -85,6 +85,8 @@ class Comparison:
                     *([f"{100 * self.macro_f1[name]:.1f}"] if name in self.macro_f1 else []),
                 ]
             )
+        if len(set(self.examples.values())) > 1:
+            rows.insert(0, ["rows", *(str(self.examples[language]) for language in self.languages)])
         head = ["", *self.languages, "mean", f"mean - {baseline}", *(["macro-F1"] if self.macro_f1 else [])]
         seeds = "/".join(map(str, sorted(set(self.seeds.values()))))
         lines = [
@@ -101,11 +103,14 @@ class Comparison:
         nulls = [name for name, found in self.difference.items() if found.low <= 0 <= found.high]
         clear = [name for name in self.difference if name not in nulls]
         width = max(((d.high - d.low) / 2 for d in self.difference.values()), default=0.0)
-        language = 1.96 * (2 * 0.25 * 0.4 / self.examples) ** 0.5
+        if not self.difference:
+            return []
+        fewest = min(self.examples.values())
+        language = 1.96 * (2 * 0.25 * 0.4 / fewest) ** 0.5
         return [
             "Brackets: 95 % intervals, examples (paired over methods and languages) and seeds resampled.",
             f"Told from 0: {', '.join(clear) or 'none'}. Not told from 0 (nulls): {', '.join(nulls) or 'none'}.",
-            f"{self.examples} rows a language can show differences of the mean of about {100 * width:.0f} points and "
+            f"{fewest} rows a language can show differences of the mean of about {100 * width:.0f} points and "
             f"more; in a single language they cannot tell less than about {100 * language:.0f} points from chance, "
             "and they cannot rank methods that are closer than that.",
         ]
@@ -127,7 +132,7 @@ def load(folder: str | os.PathLike[str], subset: str) -> tuple[str, Correct, flo
     source = next((language for language in covered["languages"] if language not in others), "")
     correct: Correct = {}
     for p in table.read(Path(folder) / PREDICTIONS, scores["labels"]):
-        if p.subset == subset:
+        if p.subset == subset and p.gold is not None:
             correct.setdefault(p.languages, {})[p.id] = p.gold == p.predicted
     return source, correct, zero_shot.get("macro_f1")
 
@@ -145,31 +150,40 @@ def compare(runs: Mapping[str, Sequence[str | os.PathLike[str]]], subset: str) -
             f1[name] = sum(values) / len(values)
     first_source, first, _ = next(iter(loaded.values()))[0]
     languages = sorted(first, key=lambda language: (language != first_source, language))
-    ids = sorted(next(iter(first.values())))
-    arrays: dict[str, NDArray[np.float64]] = {}
+    ids = {language: sorted(first[language]) for language in languages}
+    # method -> language -> [seeds, examples]
+    arrays: dict[str, dict[str, NDArray[np.float64]]] = {}
     for name, parts in loaded.items():
         for folder, (_, correct, _) in zip(runs[name], parts, strict=True):
-            if set(correct) != set(languages) or any(sorted(rows) != ids for rows in correct.values()):
+            if {language: sorted(rows) for language, rows in correct.items()} != ids:
                 raise UserError(
                     f"{folder}: was not scored on the languages and examples of {next(iter(runs.values()))[0]}"
                 )
-        # [seeds, languages, examples]
-        arrays[name] = np.array([[[c[lang][i] for i in ids] for lang in languages] for _, c, _ in parts], dtype=float)
-    zero_shot = [i for i, language in enumerate(languages) if language != first_source] or [0]
-    shares = {name: array[:, zero_shot].mean(axis=1) for name, array in arrays.items()}
+        arrays[name] = {
+            language: np.array([[correct[language][i] for i in ids[language]] for _, correct, _ in parts], dtype=float)
+            for language in languages
+        }
+    zero_shot = [language for language in languages if language != first_source] or languages[:1]
+    parallel = all(ids[language] == ids[zero_shot[0]] for language in zero_shot)
+    outcomes = {name: [by_language[language] for language in zero_shot] for name, by_language in arrays.items()}
+    if parallel:  # an example is drawn in all languages at once
+        outcomes = {name: [np.mean(parts, axis=0)] for name, parts in outcomes.items()}
     baseline = next(iter(runs))
+    accuracy = {
+        name: {language: float(array.mean()) for language, array in by_language.items()}
+        for name, by_language in arrays.items()
+    }
     return Comparison(
         subset=subset,
         languages=tuple(languages),
         source=first_source,
-        examples=len(ids),
-        accuracy={
-            name: dict(zip(languages, map(float, array.mean(axis=(0, 2))), strict=True))
-            for name, array in arrays.items()
-        },
-        mean={name: float(share.mean()) for name, share in shares.items()},
+        examples={language: len(ids[language]) for language in languages},
+        accuracy=accuracy,
+        mean={name: float(np.mean([found[language] for language in zero_shot])) for name, found in accuracy.items()},
         difference={
-            name: scoring.difference(share, shares[baseline]) for name, share in shares.items() if name != baseline
+            name: scoring.difference_of_means(outcomes[name], outcomes[baseline])
+            for name in outcomes
+            if name != baseline
         },
         macro_f1=f1,
         seeds={name: len(folders) for name, folders in runs.items()},

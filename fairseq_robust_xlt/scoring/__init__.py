@@ -3,6 +3,23 @@
 from fairseq_robust_xlt.scoring.folder import add, read
 from fairseq_robust_xlt.scoring.predictions import Prediction
 from fairseq_robust_xlt.scoring.scores import lines, score
-from fairseq_robust_xlt.scoring.statistics import Difference, accuracy_interval, difference, mcnemar
+from fairseq_robust_xlt.scoring.statistics import (
+    Difference,
+    accuracy_interval,
+    difference,
+    difference_of_means,
+    mcnemar,
+)
 
-__all__ = ["Difference", "Prediction", "accuracy_interval", "add", "difference", "lines", "mcnemar", "read", "score"]
+__all__ = [
+    "Difference",
+    "Prediction",
+    "accuracy_interval",
+    "add",
+    "difference",
+    "difference_of_means",
+    "lines",
+    "mcnemar",
+    "read",
+    "score",
+]

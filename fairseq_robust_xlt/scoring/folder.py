@@ -49,6 +49,7 @@ _LANGUAGE = {
         "accuracy": _FRACTION,
         "interval": {"type": ["array", "null"], "items": _FRACTION, "minItems": 2, "maxItems": 2},
         "macro_f1": _FRACTION,
+        "unlabelled": _COUNT,
     },
 }
 _SUBSET = {

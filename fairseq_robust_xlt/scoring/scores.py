@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fairseq_robust_xlt.errors import UserError, unknown
+from fairseq_robust_xlt.errors import unknown
 from fairseq_robust_xlt.scoring.predictions import Prediction
 from fairseq_robust_xlt.scoring.statistics import accuracy_interval, macro_f1
 
@@ -16,8 +17,8 @@ def score(predictions: Iterable[Prediction], source: str, *, f1: bool = True) ->
     Returns `languages` (per language or language pair: n, correct, accuracy, interval and, with `f1`, macro_f1), `mean`
     (the means of accuracies and of macro_f1, each language counting the same, and the languages that it covers), and
     `mean_without_source` (the same over all languages but `source`, the zero-shot ones; None where there are no
-    others). All are fractions, intervals Wilson's 95 % of the accuracy. A language without gold labels has its n and
-    None for the rest, and no part in means. Raises `UserError` where some of a language's labels are missing.
+    others). All are fractions, intervals Wilson's 95 % of the accuracy. Rows without a gold label are left out and
+    counted as `unlabelled`; a language without any gold label has its n and None for the rest, and no part in means.
     """
     by_language: dict[str, list[Prediction]] = {}
     for p in predictions:
@@ -34,19 +35,19 @@ def score(predictions: Iterable[Prediction], source: str, *, f1: bool = True) ->
 
 def _score(rows: Sequence[Prediction], f1: bool) -> dict[str, Any]:
     """The scores of one language."""
-    unlabelled = [p for p in rows if p.gold is None]
-    if unlabelled and len(unlabelled) < len(rows):
-        p = unlabelled[0]
-        raise UserError(f"example {p.id} of {p.subset}, {p.languages} has no gold label, but others have: add it")
-    n, correct = len(rows), sum(p.gold == p.predicted for p in rows)
+    gold = [p.gold for p in rows if p.gold is not None]
+    predicted = [p.predicted for p in rows if p.gold is not None]
+    n, correct = len(gold), sum(map(operator.eq, gold, predicted))
     found: dict[str, Any] = {
-        "n": n,
-        "correct": None if unlabelled else correct,
-        "accuracy": None if unlabelled else correct / n,
-        "interval": None if unlabelled else list(accuracy_interval(correct, n)),
+        "n": n or len(rows),
+        "correct": correct if n else None,
+        "accuracy": correct / n if n else None,
+        "interval": list(accuracy_interval(correct, n)) if n else None,
     }
     if f1:
-        found["macro_f1"] = None if unlabelled else macro_f1([p.gold or 0 for p in rows], [p.predicted for p in rows])
+        found["macro_f1"] = macro_f1(gold, predicted) if n else None
+    if 0 < n < len(rows):
+        found["unlabelled"] = len(rows) - n
     return found
 
 
@@ -73,7 +74,12 @@ def lines(scores: dict[str, Any], subset: str) -> list[str]:
     means = [_mean_line("mean", found["mean"])] if found["mean"] else []
     if found["mean_without_source"] is not None and found["mean_without_source"] != found["mean"]:
         means.append(_mean_line("mean without the source", found["mean_without_source"]))
-    return [f"{subset} | {line}" for line in table + means]
+    bare = [
+        f"{language}: {one['unlabelled']} rows without a gold label were not scored"
+        for language, one in found["languages"].items()
+        if "unlabelled" in one
+    ]
+    return [f"{subset} | {line}" for line in table + means + bare]
 
 
 def _row(language: str, one: dict[str, Any], f1: bool) -> tuple[str, ...]:

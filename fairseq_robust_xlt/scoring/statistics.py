@@ -6,6 +6,7 @@ training and validation do not wait for them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -60,29 +61,44 @@ def difference(a: ArrayLike, b: ArrayLike, *, resamples: int = 10_000, seed: int
     The result is a function of the arguments alone (fixed random `seed`). Raises ValueError for other shapes and for
     values outside 0 to 1.
     """
-    first, second = _shares(a), _shares(b)
-    if first.shape[1] != second.shape[1]:
-        raise ValueError(f"a has {first.shape[1]} examples and b has {second.shape[1]}: they must be the same ones")
-    n = first.shape[1]
+    return difference_of_means([a], [b], resamples=resamples, seed=seed)
+
+
+def difference_of_means(
+    a: Sequence[ArrayLike], b: Sequence[ArrayLike], *, resamples: int = 10_000, seed: int = 0
+) -> Difference:
+    """As `difference`, for the mean over languages that have examples of their own: `a` and `b` hold an array for each.
+
+    Each language's examples are drawn by themselves, the seeds once for all; every language counts the same.
+    """
+    first, second = ([_shares(part) for part in side] for side in (a, b))
+    sizes = [[array.shape[1] for array in side] for side in (first, second)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"a has {sizes[0]} examples and b has {sizes[1]}: they must be the same ones")
     # Examples with the same outcomes are interchangeable, so replicates need only draw how many there are of each
     # kind: exact, and far less to draw than the examples themselves.
-    kinds, counts = np.unique(np.vstack([first, second]), axis=1, return_counts=True)
-    of_a, of_b = kinds[: len(first)], kinds[len(first) :]
+    blocks = [np.unique(np.vstack(pair), axis=1, return_counts=True) for pair in zip(first, second, strict=True)]
+    seeds = len(first[0]), len(second[0])
     rng = np.random.default_rng(seed)
     values = np.empty(resamples)
     for start in range(0, resamples, _CHUNK):
         size = min(_CHUNK, resamples - start)
-        weights = rng.multinomial(n, counts / n, size=size)
-        values[start : start + size] = _mean(of_a, weights, rng) - _mean(of_b, weights, rng)
+        weights = [
+            rng.multinomial(counts.sum(), counts / counts.sum(), size=size) / counts.sum() for _, counts in blocks
+        ]
+        mean_of_a, mean_of_b = (
+            # [replicates, seeds] accuracies, averaged over the blocks, then over freshly drawn seeds.
+            (
+                np.mean([w @ kinds[rows].T for w, (kinds, _) in zip(weights, blocks, strict=True)], axis=0)
+                * rng.multinomial(number, np.full(number, 1 / number), size=size)
+            ).sum(axis=1)
+            / number
+            for number, rows in zip(seeds, (slice(seeds[0]), slice(seeds[0], None)), strict=True)
+        )
+        values[start : start + size] = mean_of_a - mean_of_b
     low, high = np.quantile(values, [0.025, 0.975])
-    return Difference(float(first.mean() - second.mean()), float(low), float(high))
-
-
-def _mean(kinds: NDArray[np.float64], weights: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Mean accuracies [replicates] under example weights [replicates, kinds] and freshly drawn seeds."""
-    seeds = len(kinds)
-    drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=len(weights))
-    return ((weights @ kinds.T) * drawn).sum(axis=1) / (seeds * weights[0].sum())
+    estimate = np.mean([x.mean() for x in first]) - np.mean([x.mean() for x in second])
+    return Difference(float(estimate), float(low), float(high))
 
 
 def mcnemar(a: ArrayLike, b: ArrayLike) -> float:

@@ -226,6 +226,13 @@ class CrossLingualTask(FairseqTask):
     def get_batch_iterator(self, dataset, *args, **kwargs):
         # fairseq drops the tail of a data set whose size is not a multiple of 8, also when it is scored.
         kwargs["required_batch_size_multiple"] = 1
+        limit, longest = kwargs.get("max_tokens"), int(dataset.num_tokens_vec(slice(None)).max())
+        if limit and longest > limit:
+            each = f" ({dataset.options} options, each as long as the longest)" if dataset.options else ""
+            raise UserError(
+                f"--max-tokens {limit}: the longest example of {dataset.name} has {longest} tokens{each}; give at "
+                "least that, or a smaller --max-length"
+            )
         if not kwargs.get("num_workers"):
             kwargs["data_buffer_size"] = 0  # its reader thread aborts the interpreter at the end of a run
         return super().get_batch_iterator(dataset, *args, **kwargs)

@@ -157,7 +157,9 @@ def _objects(path: Path, wanted: Sequence[str], optional: Collection[str | int])
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+        if "\\ud" in line.lower():  # an escape that may stand for half of a character
+            json.dumps(record, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}:{number}: not valid JSON: {error}") from error
     if not isinstance(record, dict):
         raise UserError(f"{path}:{number}: expected a JSON object, found {line[:40]!r}")

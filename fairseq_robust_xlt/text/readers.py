@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,7 +36,7 @@ def present(benchmark: Benchmark, folder: str | os.PathLike[str], split: str) ->
     found = {language: locate(benchmark, folder, split, language) for language in benchmark.languages}
     inside: dict[Path, set[str]] = {}
     for layout, path in filter(None, found.values()):
-        if "language" in layout.columns and path not in inside:
+        if _shared(layout, split) and path not in inside:
             _, rows = formats.rows(path, layout, [layout.columns["language"]])  # type: ignore[list-item]
             inside[path] = {_language(benchmark, value, f"{path}:{number}") for number, (value,) in rows}
     return tuple(
@@ -74,7 +76,7 @@ def read_languages(
         if place is None:
             raise _not_found(benchmark, Path(folder), split, language)
         layout, path = place
-        if "language" in layout.columns:
+        if _shared(layout, split):
             of_file = _read(benchmark, layout, path, split, None)
             here = [code for code in languages if locate(benchmark, folder, split, code) == place]
             for code in here:
@@ -86,10 +88,15 @@ def read_languages(
     return found
 
 
+def _shared(layout: Layout, split: str) -> bool:
+    """Whether one file holds this split of all languages."""
+    return "language" in layout.columns and "{lang}" not in layout.files[split]
+
+
 def _read(
     benchmark: Benchmark, layout: Layout, path: Path, split: str, language: str | None
 ) -> dict[str, list[Example]]:
-    """The examples of a file by language, which is the given one or that of a column."""
+    """The examples of a file by language: the given one, or for None that of a column."""
     texts, sequences = _text_columns(benchmark, layout)
     more = [name for name in ("label", "id", "language") if name in layout.columns]
     at = {name: position for position, name in enumerate(more, len(texts))}
@@ -103,7 +110,10 @@ def _read(
     ids: dict[tuple[str, str], int] = {}
     for number, values in rows:
         where = f"{path}:{number}"
-        code = language or _language(benchmark, values[at["language"]], where)
+        code = _language(benchmark, values[at["language"]], where) if "language" in at else language
+        assert code is not None
+        if language is not None and code != language:
+            raise UserError(f"{where}: a row in language {code!r} in a file of {language!r}")
         mine = examples.setdefault(code, [])
         gold = _plain(values[at["label"]], names[at["label"]], where)
         label = classes.get(gold)
@@ -191,8 +201,8 @@ def _plain(value: Any, name: str, where: str) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return json.dumps(value)
     raise UserError(f"{where}: {name}: expected text, found {value!r:.60}")
 
 

@@ -16,10 +16,12 @@ _SHOWN = 8
 
 
 def summary(benchmark: Benchmark, folder: str | os.PathLike[str]) -> Iterator[str]:
-    """A line for each split and language in `folder`: rows, and rows of each label. Every row is read and checked.
+    """A line for each split and language in `folder`: rows, and rows of each label; then one for what the table names
+    and the folder has not. Every row is read and checked.
 
     Raises `UserError` for whatever `readers.read` refuses, and where no file of the table is there.
     """
+    missing = []
     nothing = True
     for split in SPLITS:
         languages = present(benchmark, folder, split)
@@ -29,9 +31,16 @@ def summary(benchmark: Benchmark, folder: str | os.PathLike[str]) -> Iterator[st
             rows = by_language[language]
             plural = "" if len(rows) == 1 else "s"
             yield f"{split:<5} {language:<4} {len(rows):>7} row{plural}: {_labels(benchmark.labels, rows)}"
+        patterns = list(dict.fromkeys(layout.files[split] for layout in benchmark.layouts if split in layout.files))
+        absent = [language for language in benchmark.languages if language not in languages]
+        if split == "train":
+            absent = [] if languages else [benchmark.source]
+        if patterns and absent:
+            missing.append(f"no {split} file for {', '.join(absent)}; looked for: {', '.join(patterns)}")
     if nothing:
         patterns = [pattern for layout in benchmark.layouts for pattern in layout.files.values()]
         raise UserError(f"no file of benchmark {benchmark.name!r} in {folder}; looked for: {', '.join(patterns)}")
+    yield from missing
 
 
 def _labels(labels: Sequence[str], rows: Sequence[Example]) -> str:

@@ -124,6 +124,17 @@ def test_a_benchmark_travels_to_data_workers(tmp_path):
         (changed("layouts", 0, "label_names", {"meal": "fodo"}), "unknown label 'fodo'; did you mean food"),
         (changed("layouts", 0, "label_names", {0: "food"}), "layouts[0].label_names: given 0, expected a label"),
         (changed("layouts", 0, "codes", {"swa": "swh"}), "layouts[0].codes: unknown language 'swa'; did you mean sw"),
+        (
+            changed("layouts", 0, "codes", {"sw": "en"}),
+            "layouts[0].codes: en and sw would both be read from the files of 'en'",
+        ),
+        (
+            changed("layouts", 0, "files", {"train": "all-{lang}.tsv", "dev": "all-{lang}.tsv"}),
+            "layouts[0].files.train: 'all-{lang}.tsv' is the pattern of dev too",
+        ),
+        (changed("layouts", 0, "templates", {1: "{stem} Why?"}), "layouts[0].templates: given 1, expected a label"),
+        ("name: needs\n{lang}: x\n", "own.yaml:2: not valid YAML: a key is a list or a mapping"),
+        ("name: 1999-99-99\n", "own.yaml: not valid YAML: month must be in 1..12"),
         ("", "given None, expected a mapping"),
         ("name: needs\nlabels: [a, b\nkind: pair\n", "own.yaml:3: not valid YAML"),
         ("name: needs\nkind: pair\nname: other\n", "own.yaml:3: not valid YAML: the key 'name' stands twice"),

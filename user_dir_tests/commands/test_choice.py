@@ -225,3 +225,10 @@ def test_max_tokens_counts_every_option(folder, encoder_dir, tmp_path):
     sizes = [batch["net_input"]["src_tokens"].numel() for (batch,) in run.groups()]
     assert max(sizes) <= 400
     assert sum(sizes) / len(sizes) > 200
+
+
+def test_max_tokens_that_no_question_fits(folder, encoder_dir, tmp_path):
+    arguments = train_arguments(folder / "csqa", encoder_dir, tmp_path, "--max-tokens", "30", task="csqa")
+    message = mistake(train_in_process, *arguments)
+    assert message.startswith("--max-tokens 30: the longest example of train has ")
+    assert "(5 options, each as long as the longest)" in message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -114,3 +115,19 @@ def test_mistakes_are_one_message(tmp_path, capsys, runs, message):
     assert error.startswith("error: ")
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_languages_with_other_examples(tmp_path):
+    """As PAWS-X has them: each language counts the same, and what it has is said."""
+    for name, right, seed in (("a", 0.5, 1), ("b", 0.7, 2)):
+        rows = scores(tmp_path / "whole", right, seed, languages=("en", "de", "fr"), n=90)
+        kept = [p for p in rows if p.languages != "fr" or int(p.id) >= 20]
+        signature = {"checkpoint_sha256": name, "benchmark": {"name": "made"}}
+        scoring.add(tmp_path / name, signature, kept, ["a", "b", "c"], source="en")
+        shutil.rmtree(tmp_path / "whole")
+    found = reports.compare({"a": [tmp_path / "a"], "b": [tmp_path / "b"]}, "test")
+    assert found.examples == {"en": 90, "de": 90, "fr": 70}
+    assert found.mean["b"] == pytest.approx((found.accuracy["b"]["de"] + found.accuracy["b"]["fr"]) / 2)
+    assert found.difference["b"].estimate == pytest.approx(found.mean["b"] - found.mean["a"])
+    assert found.text().splitlines()[4].split() == ["rows", "90", "90", "70"]
+    assert "can show differences" not in reports.compare({"a": [tmp_path / "a"]}, "test").text()

@@ -159,10 +159,9 @@ def test_lost_or_damaged_predictions_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_scored_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    twice, unlabelled = some("test"), some("test")
+    twice = some("test")
     twice.append(twice[0])
-    unlabelled[3].gold = None
-    for predictions, message in ((twice, "twice"), (unlabelled, "no gold label"), ([], "no predictions")):
+    for predictions, message in ((twice, "twice"), ([], "no predictions")):
         with pytest.raises(UserError, match=message):
             put(tmp_path / "out", predictions)
     assert not (tmp_path / "out").exists()
@@ -224,8 +223,11 @@ def test_a_choice_has_no_f1_and_a_test_set_may_have_no_labels(tmp_path: Path) ->
     assert read(tmp_path)["subsets"]["dev"]["mean"] is None
     assert lines(read(tmp_path), "dev")[1:] == ["dev | sw        5        -  no labels              -         -"]
     assert [p.gold for p in read_predictions(tmp_path / "predictions.tsv", LABELS)][:5] == [None] * 5
-    with pytest.raises(UserError, match="example 0 of test, sw has no gold label, but others have"):
-        put(tmp_path, [*hidden, Prediction("test", "sw", "9", 1, 1, (0.0, 1.0, 0.0))])
+    some_hidden = [*hidden, Prediction("test", "sw", "9", 1, 1, (0.0, 1.0, 0.0))]
+    scores = put(tmp_path, some_hidden)
+    found = scores["subsets"]["test"]["languages"]["sw"]
+    assert (found["n"], found["correct"], found["unlabelled"], found["macro_f1"]) == (1, 1, 5, 1.0)
+    assert lines(scores, "test")[-1] == "test | sw: 5 rows without a gold label were not scored"
 
 
 def test_pairs_of_languages(tmp_path: Path) -> None:

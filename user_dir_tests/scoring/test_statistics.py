@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from fairseq_robust_xlt.scoring import accuracy_interval, difference, mcnemar
+from fairseq_robust_xlt.scoring import accuracy_interval, difference, difference_of_means, mcnemar
 
 
 @settings(deadline=None, max_examples=50)
@@ -45,6 +45,27 @@ def test_difference_against_brute_force(seeds: tuple[int, int]) -> None:
     assert found.estimate == pytest.approx(a.mean() - b.mean(), abs=1e-12)
     # Two Monte Carlo estimates of the same quantiles: about 1.5 % of the width each.
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.08 * (high - low))
+
+
+def test_languages_with_examples_of_their_own() -> None:
+    """By brute force: each language's examples on their own, the same seeds in all, the languages' means averaged."""
+    rng = np.random.default_rng(4)
+    a = [(rng.random((3, n)) < p).astype(int) for n, p in ((40, 0.7), (150, 0.5))]
+    b = [(rng.random((2, n)) < p).astype(int) for n, p in ((40, 0.5), (150, 0.4))]
+    found = difference_of_means(a, b)
+    values = []
+    for _ in range(4000):
+        seeds_a, seeds_b = rng.integers(0, 3, 3), rng.integers(0, 2, 2)
+        parts = []
+        for of_a, of_b in zip(a, b, strict=True):
+            examples = rng.integers(0, of_a.shape[1], of_a.shape[1])
+            parts.append(of_a[seeds_a][:, examples].mean() - of_b[seeds_b][:, examples].mean())
+        values.append(np.mean(parts))
+    low, high = np.quantile(values, [0.025, 0.975])
+    assert found.estimate == pytest.approx(np.mean([x.mean() - y.mean() for x, y in zip(a, b, strict=True)]))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.08 * (high - low))
+    with pytest.raises(ValueError, match="same ones"):
+        difference_of_means(a, b[::-1])
 
 
 def test_difference_is_paired_and_reproducible() -> None:

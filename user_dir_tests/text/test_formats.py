@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fairseq_robust_xlt import benchmarks
 from fairseq_robust_xlt.benchmarks import Benchmark
 from fairseq_robust_xlt.errors import UserError
-from fairseq_robust_xlt.text import read
+from fairseq_robust_xlt.text import load_subset, read
 
 
 def own(folder: Path, kind: str, labels: list[str], **layout) -> Benchmark:
@@ -99,12 +99,12 @@ def test_faults_in_csv(tmp_path, content, message):
 
 def test_sentences_in_json_lines(tmp_path):
     columns = {"text": "data.text", "label": "gold"}
-    benchmark = own(tmp_path, "sentence", ["0", "1", "true"], format="jsonl", columns=columns)
+    benchmark = own(tmp_path, "sentence", ["0", "1", "true", "0.5"], format="jsonl", columns=columns)
     text = 'tab\there, "quotes", \u2028 and a\nline break'
-    rows = [{"data": {"text": text}, "gold": gold} for gold in (1, "0", True)]
+    rows = [{"data": {"text": text}, "gold": gold} for gold in (1, "0", True, 0.5)]
     put(tmp_path, "dev-sw.jsonl", rows)
     examples = read(benchmark, tmp_path, "dev", "sw")
-    assert [(e.sequences, e.label) for e in examples] == [(((text,),), label) for label in (1, 0, 2)]
+    assert [(e.sequences, e.label) for e in examples] == [(((text,),), label) for label in (1, 0, 2, 3)]
 
 
 def test_the_options_are_in_the_order_of_the_labels(tmp_path):
@@ -144,6 +144,9 @@ def options(*labels: str) -> dict:
         (an_object(id="a\tb"), ":1: the id 'a\\tb' holds a tab or a line break"),
         ('{"id": 1\n', ":1: not valid JSON: "),
         ("[1, 2]\n", ":1: expected a JSON object, found '[1, 2]'"),
+        ('{"id": ' + "9" * 5000 + "}\n", ":1: not valid JSON: "),
+        ("[" * 100_000 + "\n", ":1: not valid JSON: "),
+        ('{"id": "a\\ud800"}\n', ":1: not valid JSON: 'utf-8' codec can't encode"),
         ("", ": the file has no rows"),
     ],
 )
@@ -208,3 +211,11 @@ def test_only_a_test_file_may_hide_its_labels(tmp_path):
     with pytest.raises(UserError, match="1 column, but layout 'xtreme' reads column 2"):
         put(tmp_path, "test-sw.tsv", "A\n")
         read(xnli, tmp_path, "test", "sw")
+
+
+def test_a_row_of_another_language_in_a_languages_file(tmp_path):
+    columns = {"text": "text", "label": "y", "language": "lang"}
+    benchmark = own(tmp_path, "sentence", ["no", "yes"], format="tsv", header=True, columns=columns)
+    path = put(tmp_path, "dev-sw.tsv", "lang\ttext\ty\nsw\tmoja\tyes\nen\tone\tno\n")
+    with pytest.raises(UserError, match=re.escape(f"{path}:3: a row in language 'en' in a file of 'sw'")):
+        load_subset(benchmark, tmp_path, "dev")
