@@ -30,7 +30,7 @@ def main(runs: str, command: str, out: str) -> None:
         log = (folder / "train.log").read_text(encoding="utf-8")
         (n,) = map(int, re.findall(r"\| valid: (\d+) examples in en,", log))
         (accuracy,) = re.findall(r'"valid_accuracy": "([\d.]+)"', log)  # English dev, at the end of the training
-        grid[method][float(radius)].append(float(accuracy) / 100)
+        grid[method][float(radius)].append(round(float(accuracy) / 100, 6))
     result = {}
     standard = grid.pop("standard")
     for method, points in grid.items():

@@ -89,7 +89,8 @@ if [ "$subsets" = - ]; then
             for point in ${grid[$method]:-}; do echo "$method-$point-$seed $seed $(flags "$method" "$point")"; done
         done
     done | in_parallel
-    "$BIN/python" examples/common/choose.py "$RUNS" "bash $example/run.sh grid" "$example/grid.json"
+    command="${SMOKE:+SMOKE=1 }SEEDS='$SEEDS' bash $example/run.sh grid"
+    "$BIN/python" examples/common/choose.py "$RUNS" "$command" "$example/grid.json"
     exit
 fi
 for seed in $SEEDS; do
