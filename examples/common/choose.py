@@ -25,9 +25,9 @@ def choose(points: dict[float, list[float]], n: int) -> tuple[float, float]:
 def main(runs: str, command: str, out: str) -> None:
     grid: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     n = 0
-    for folder in sorted(Path(runs).iterdir()):
-        method, radius, _ = folder.name.rsplit("-", 2)
-        log = (folder / "train.log").read_text(encoding="utf-8")
+    for path in sorted(Path(runs).glob("*/train.log")):
+        method, radius, _ = path.parent.name.rsplit("-", 2)
+        log = path.read_text(encoding="utf-8")
         (n,) = map(int, re.findall(r"\| valid: (\d+) examples in en,", log))
         (accuracy,) = re.findall(r'"valid_accuracy": "([\d.]+)"', log)  # English dev, at the end of the training
         grid[method][float(radius)].append(round(float(accuracy) / 100, 6))

@@ -44,11 +44,11 @@ if [ "$subsets" != - ] && [[ " $METHODS " = *" rs-da "* ]] && ! [ -e "$synonyms"
     exit 1
 fi
 if [ -n "${cut:-}" ]; then
-    data=$(bash examples/common/cut.sh "$data" "$RUNS-data" $cut)
+    data=$(bash examples/common/cut.sh "$data" "$RUNS/.data" $cut)
     [ "$score_benchmark" != "$benchmark" ] || score_data=$data
 fi
 [ -n "${VENV:-}" ] || bash examples/common/setup.sh
-rows=$("$BIN/python" examples/common/rows.py "$benchmark" "$data")
+rows=$("$BIN/python" examples/common/rows.py "$benchmark" "$data" "$score_benchmark" "$score_data" "$subsets")
 if [ -z "${ENCODER:-}" ] && ! [ -d "$encoder" ]; then
     echo "making the encoder directory $encoder (multilingual-e5-small; 0.25 GB)"
     "$BIN/robust-xlt" encoder make e5-small "$encoder"

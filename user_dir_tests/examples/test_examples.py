@@ -206,6 +206,46 @@ def test_a_cut_folder_has_the_first_lines_of_each_file_in_its_layout(tmp_path):
         assert text == "".join(f"{name} {i}\n" for i in range(lines))
 
 
+def test_cutting_removes_nothing_that_it_has_not_made(tmp_path):
+    (tmp_path / "from").mkdir()
+    (tmp_path / "from/dev-en.tsv").write_text("a\nb\n", encoding="utf-8")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/precious.txt").write_text("mine", encoding="utf-8")
+
+    def cut(source: str, target: str) -> subprocess.CompletedProcess:
+        command = ["bash", EXAMPLES / "common/cut.sh", tmp_path / source, tmp_path / target, "1", "1"]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    refused = cut("from", "mine")
+    assert refused.returncode == 1
+    assert "was not made by" in refused.stderr
+    assert (tmp_path / "mine/precious.txt").read_text(encoding="utf-8") == "mine"
+    assert cut("from", "to").returncode == cut("from", "to").returncode == 0  # its own it replaces
+    refused = cut("to", "to")
+    assert "give the published files" in refused.stderr
+    assert (tmp_path / "to/dev-en.tsv").read_text(encoding="utf-8") == "a\n"
+
+
+@pytest.mark.parametrize(
+    ("scored", "message"),
+    [
+        ("A\tB\tneutral\nC\tD\tmaybe\n", "test-sw.tsv:2: unknown label 'maybe'"),
+        ("A\tB\n", "test-sw.tsv:1: no gold label, so test cannot be compared"),
+        (None, "no test file of any language"),
+    ],
+)
+def test_what_is_scored_is_read_before_anything_is_trained(tmp_path, scored, message):
+    for name in ("train-en.tsv", "dev-en.tsv"):
+        (tmp_path / name).write_text("A\tB\tneutral\n", encoding="utf-8")
+    if scored:
+        (tmp_path / "test-sw.tsv").write_text(scored, encoding="utf-8")
+    script = [sys.executable, EXAMPLES / "common/rows.py", "xnli", tmp_path, "xnli", tmp_path]
+    assert subprocess.run([*script, "-"], check=True, capture_output=True, text=True).stdout == "1\n"
+    done = subprocess.run([*script, "test"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
 def test_the_rule_takes_the_largest_radius_within_one_standard_error():
     spec = importlib.util.spec_from_file_location("choose", EXAMPLES / "common/choose.py")
     module = importlib.util.module_from_spec(spec)
