@@ -5,7 +5,7 @@
 #   TASKS='topic pair choice'  fewer tasks
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
-bash examples/quickstart/setup.sh
+bash examples/common/setup.sh
 export RUNS=${RUNS:-runs/worlds} OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore
 export here=examples/method_comparison/worlds python=.venv/bin/python
 
