@@ -189,3 +189,44 @@ def test_one_file_for_all_languages(data):
     assert dict(of_all.codes) == {"zh_CN": "zh-CN"}
     assert len(load_subset(benchmark, data, "train")) == 40
     assert len(load_subset(benchmark, data, "test-zh_CN")) == 20
+
+
+@pytest.mark.parametrize(
+    ("names", "subsets"),
+    [
+        (("train-EN.tsv", "dev-en.tsv", "test-sw.tsv"), ("train", "valid", "test-sw")),
+        (("train-en.tsv", "dev-zh_CN.tsv", "test-zh-CN.tsv"), ("train", "dev-zh_CN", "test-zh_CN")),
+        (("train-en.tsv", "dev-EN.tsv", "dev-sw.tsv", "test-en.tsv"), ("train", "valid", "dev-sw", "test-en")),
+    ],
+)
+def test_a_code_that_is_spelled_in_two_ways(data, names, subsets):
+    for number, name in enumerate(names):
+        put(data / name, topic_rows("en", 40 + number, number), NAMES)
+    benchmark = drafted(data)
+    assert [len(load_subset(benchmark, data, subset)) for subset in subsets] == [40 + n for n in range(len(names))]
+
+
+def test_a_file_beside_one_for_all_languages(data):
+    rows = [(code, topic, t) for code in ("en", "sw") for _, topic, t in topic_rows(code, 20, 3)]
+    put(data / "test.tsv", rows, ("lang", "topic", "text"))
+    put(data / "test-ur.tsv", topic_rows("ur", 30, 3), NAMES)
+    benchmark = drafted(data)
+    assert len(load_subset(benchmark, data, "test-ur")) == 30
+    assert len(load_subset(benchmark, data, "test-sw")) == 20
+
+
+def test_a_file_that_no_table_would_find(data):
+    for name, codes in (("test.tsv", ("en", "sw")), ("test-more.tsv", ("hi", "ur"))):
+        rows = [(code, topic, t) for code in codes for _, topic, t in topic_rows(code, 20, 3)]
+        put(data / name, rows, ("lang", "topic", "text"))
+    message = refused(data)
+    assert f"{data / 'test.tsv'} would not be read" in message
+    assert f"of the test files {data / 'test-more.tsv'} is the one that a table finds for en" in message
+
+
+def test_test_data_alone_in_several_languages(data):
+    """What looks like the training data but for a column of languages."""
+    rows = [(code, topic, t) for code in ("en", "sw") for _, topic, t in topic_rows(code, 20, 3)]
+    put(data / "test.tsv", rows, ("lang", "topic", "text"))
+    put(data / "train.tsv", topic_rows("en", 40, 0), NAMES)
+    assert len(load_subset(drafted(data), data, "test-sw")) == 20

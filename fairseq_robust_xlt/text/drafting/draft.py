@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from fairseq_robust_xlt.benchmarks import Benchmark, Layout
 from fairseq_robust_xlt.benchmarks.schema import SPLITS
 from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.text.drafting.columns import plain
-from fairseq_robust_xlt.text.drafting.guessing import Guess, guess, in_order
+from fairseq_robust_xlt.text.drafting.guessing import Guess, fitted, guess, in_order
 from fairseq_robust_xlt.text.drafting.layouts import find_layouts, own
 from fairseq_robust_xlt.text.drafting.naming import DataFile, find
 from fairseq_robust_xlt.text.drafting.rendering import render
 from fairseq_robust_xlt.text.drafting.samples import Sample, columns, find_headers, sample
+from fairseq_robust_xlt.text.readers import locate
 
 
 def draft(
@@ -41,6 +45,7 @@ def draft(
     layouts = find_layouts(guesses, languages)
     labels = _labels(guesses)
     text = render(name, mine, {own(code) for code in codes} | {mine}, labels, layouts, guesses, remarks)
+    _check_read(text, folder, guesses, languages)
     return text, remarks
 
 
@@ -61,7 +66,10 @@ def _guesses(samples: Sequence[Sample], label: str | None, texts: Sequence[str])
         fitting = [known for known in found.values() if only_test and _fits(known, alike[0])]
         in_names = all(one.file.language is not None for one in alike)
         try:
-            found[shape] = fitting[0] if fitting else guess(columns(alike), in_names, label, texts, _where(alike))
+            if fitting:
+                found[shape] = fitted(fitting[0], columns(alike), in_names)
+            else:
+                found[shape] = guess(columns(alike), in_names, label, texts, _where(alike))
         except UserError:
             if faults:
                 raise faults[0] from None
@@ -154,3 +162,26 @@ def _labels(guesses: Sequence[tuple[Sample, Guess]]) -> list[str]:
                 "others: one table has one set of labels"
             )
     return first.labels if first.kind == "choice" else in_order({label for found in distinct for label in found.labels})
+
+
+def _check_read(
+    text: str, folder: Path, guesses: Sequence[tuple[Sample, Guess]], languages: dict[int, list[str]]
+) -> None:
+    """Raise `UserError` for files that would not be read, since the table finds another one for the same language."""
+    content = yaml.safe_load(text)
+    benchmark = Benchmark(
+        *(content["name"], str(content["version"]), content["kind"], content["source"]),
+        *(tuple(content["languages"]), tuple(content["labels"])),
+        tuple(Layout(**layout) for layout in content["layouts"]),
+        *("", "", "", text),
+    )
+    for one, _ in guesses:
+        for code in map(own, languages[id(one)] or [benchmark.source]):
+            place = locate(benchmark, folder, one.file.split, code)
+            if place is None or place[1] != one.file.path:
+                instead = f"{place[1]} is" if place else "no file is"
+                raise UserError(
+                    f"{one.file.path} would not be read: of the {one.file.split} files {instead} the one that a table "
+                    f"finds for {code}; keep the rows of both in one file, or in files with the language in their "
+                    f"names, such as {one.file.split}-{code}{one.file.path.suffix}"
+                )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fairseq_robust_xlt.benchmarks.table import Column as Place
 from fairseq_robust_xlt.errors import UserError
@@ -36,7 +36,7 @@ def guess(
     options = find_options(columns)
     for column in options.columns if options else ():
         del left[column.place]
-    language = next(iter(_languages(left.values())), None)
+    language = find_language(left.values())
     if language:
         del left[language.place]
     given = _given(columns, label, "--label", where) if label is not None else None
@@ -68,6 +68,17 @@ def guess(
     return Guess(kind, places, comments, labels, unread)
 
 
+def fitted(known: Guess, columns: Sequence[Column], language_in_name: bool) -> Guess:
+    """What is known of other files, for some that may have no ids, or a column of languages too."""
+    places, comments = dict(known.columns), dict(known.comments)
+    if places.get("id") not in [column.place for column in columns]:
+        places.pop("id", None)
+    language = None if language_in_name else find_language(columns)
+    if language is not None and "language" not in places:
+        places["language"], comments["language"] = language.place, language.count()
+    return replace(known, columns=places, comments=comments)
+
+
 def in_order(labels: Iterable[str]) -> list[str]:
     """Labels sorted, numbers by their size."""
     return sorted(labels, key=lambda text: (int(text) if text.isdecimal() else -1, text))
@@ -84,17 +95,16 @@ def _several(columns: Iterable[Column], what: str, where: str) -> UserError:
     return UserError(f"{where}: several columns {what}; saw {seen(columns)}")
 
 
-def _languages(columns: Iterable[Column]) -> list[Column]:
-    """Columns of language codes: under a usual name, or all of whose values are beyond doubt."""
-    found = []
+def find_language(columns: Iterable[Column]) -> Column | None:
+    """A column of language codes: under a usual name, or all of whose values are beyond doubt."""
     for column in columns:
         words = column.distinct and all(
             re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{1,19}", value) for value in column.distinct
         )
         sure = len(column.distinct) > 1 and all(map(known_code, column.distinct))
         if words and (column.key in LANGUAGES or sure):
-            found.append(column)
-    return found
+            return column
+    return None
 
 
 def _identifier(columns: Sequence[Column], language: Column | None) -> Column | None:
