@@ -214,6 +214,9 @@ def test_what_cannot_be_told_can_be_said(data):
     assert dict(benchmark.layouts[0].columns) == {"text": "text", "label": "what"}
     benchmark = drafted(data, label="part", texts=["title", "text"])
     assert (benchmark.kind, benchmark.labels) == ("pair", ("0", "1", "2"))
+    benchmark = drafted(data, label="0", texts=["3"])
+    assert dict(benchmark.layouts[0].columns) == {"text": "text", "label": "what"}
+    assert "--label 4: no such column in" in refused(data, label="4")
     put(data / "train.tsv", rows)
     benchmark = drafted(data, label="1", texts=["3"])
     assert dict(benchmark.layouts[0].columns) == {"text": 3, "label": 1}

@@ -86,7 +86,7 @@ def in_order(labels: Iterable[str]) -> list[str]:
 
 def _given(columns: Sequence[Column], name: str, flag: str, where: str) -> Column:
     for column in columns:
-        if name in (column.name, str(column.place)):
+        if name in (column.name, str(column.place)) or (name.isdecimal() and int(name) == column.number):
             return column
     raise UserError(f"{flag} {name}: no such column in {where}; it has {', '.join(column.name for column in columns)}")
 

@@ -81,8 +81,9 @@ def find_headers(samples: Sequence[Sample]) -> None:
 
 def columns(samples: Sequence[Sample]) -> list[Column]:
     """The columns of files that look alike."""
+    numbered = samples[0].format != "jsonl"
     return [
-        Column(place, name, [[row[position] for row in one.rows] for one in samples])
+        Column(place, name, [[row[position] for row in one.rows] for one in samples], position if numbered else None)
         for position, (place, name) in enumerate(samples[0].columns())
     ]
 
