@@ -170,6 +170,20 @@ def test_the_labels_are_those_of_all_files(data):
     assert [layout.format for layout in benchmark.layouts] == ["jsonl", "csv"]
 
 
+def test_labels_that_no_training_file_has_are_said(data):
+    rows = [t for _, _, t in topic_rows("en", 60, 0)]
+    put(data / "train.tsv", [(("pos", "neg")[i % 2], t) for i, t in enumerate(rows)], ("label", "text"))
+    for code in ("en", "sw"):
+        put(data / f"dev-{code}.tsv", [(("Pos", "Neg")[i % 2], t) for i, t in enumerate(rows)], ("label", "text"))
+    put(data / "test-sw.tsv", [(("pos", "neg")[i % 2], t) for i, t in enumerate(rows)], ("label", "text"))
+    text, (remark,) = draft(data, "own")
+    assert remark.startswith("dev-en.tsv and 1 more: no training file has the labels 'Neg', 'Pos'; those that")
+    assert f"# {remark}\n" in text
+    assert "`label_names`" in remark
+    (data / "train.tsv").unlink()
+    assert draft(data, "own")[1] == []  # with nothing to compare
+
+
 def test_answers_that_may_be_counted_from_0_or_1(data):
     rows = [{"q": s, "options": o, "answer": 1 + n % 2} for s, o, n in choices(40, 0, 3)]
     put(data / "train.jsonl", rows)

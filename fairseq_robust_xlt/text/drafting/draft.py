@@ -12,10 +12,10 @@ import yaml
 from fairseq_robust_xlt.benchmarks import Benchmark, Layout
 from fairseq_robust_xlt.benchmarks.schema import SPLITS
 from fairseq_robust_xlt.errors import UserError
-from fairseq_robust_xlt.text.drafting.columns import plain
 from fairseq_robust_xlt.text.drafting.guessing import Guess, fitted, guess, in_order
 from fairseq_robust_xlt.text.drafting.layouts import find_layouts, own
 from fairseq_robust_xlt.text.drafting.naming import DataFile, find
+from fairseq_robust_xlt.text.drafting.remarks import unknown_labels
 from fairseq_robust_xlt.text.drafting.rendering import render
 from fairseq_robust_xlt.text.drafting.samples import Sample, columns, find_headers, sample
 from fairseq_robust_xlt.text.readers import locate
@@ -44,6 +44,7 @@ def draft(
     _check_once(guesses, languages, mine)
     layouts = find_layouts(guesses, languages)
     labels = _labels(guesses)
+    remarks += unknown_labels(guesses)
     text = render(name, mine, {own(code) for code in codes} | {mine}, labels, layouts, guesses, remarks)
     _check_read(text, folder, guesses, languages)
     return text, remarks
@@ -110,9 +111,7 @@ def _languages(one: Sample, found: Guess) -> list[str]:
     """The languages of a file as it spells them; none where nothing says so."""
     if one.file.language is not None:
         return [one.file.language]
-    place = found.columns.get("language")
-    positions = [number for number, (where, _) in enumerate(one.columns()) if where == place]
-    return sorted({plain(row[positions[0]]) for row in one.rows} - {"", "None"}) if positions else []
+    return sorted(set(one.values(found.columns.get("language"))))
 
 
 def _source(given: str | None, codes: set[str], training: Sequence[Sequence[str]]) -> str:
