@@ -230,3 +230,22 @@ def test_test_data_alone_in_several_languages(data):
     put(data / "test.tsv", rows, ("lang", "topic", "text"))
     put(data / "train.tsv", topic_rows("en", 40, 0), NAMES)
     assert len(load_subset(drafted(data), data, "test-sw")) == 20
+
+
+def test_a_column_of_languages_that_contradicts_the_names_is_said(data):
+    header = ("lang", "topic", "text")
+    for name, codes in (("train-en.tsv", ["en"]), ("dev-en.tsv", ["en-US"]), ("test-sw.tsv", ["sw", "en"])):
+        rows = [(code, topic, t) for code in codes for _, topic, t in topic_rows("en", 20, 3)]
+        put(data / name, rows, header)
+    text, (remark,) = draft(data, "own")
+    assert remark.startswith(
+        "test-sw.tsv: the column lang has en in 20 of 40 rows, but the file's name says sw: all rows count as sw"
+    )
+    assert f"# {remark}\n" in text
+    assert len(load_subset(drafted(data), data, "test-sw")) == 40
+    # Where a file without a language in its name makes the column the one that counts.
+    (data / "train-en.tsv").rename(data / "train.tsv")
+    (data / "dev-en.tsv").unlink()
+    _, (remark,) = draft(data, "own")
+    assert "but the file's name says sw: only rows of sw are read" in remark
+    assert len(load_subset(drafted(data), data, "test-sw")) == 20

@@ -15,7 +15,7 @@ from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.text.drafting.guessing import Guess, fitted, guess, in_order
 from fairseq_robust_xlt.text.drafting.layouts import find_layouts, own
 from fairseq_robust_xlt.text.drafting.naming import DataFile, find
-from fairseq_robust_xlt.text.drafting.remarks import unknown_labels
+from fairseq_robust_xlt.text.drafting.remarks import other_languages, unknown_labels
 from fairseq_robust_xlt.text.drafting.rendering import render
 from fairseq_robust_xlt.text.drafting.samples import Sample, columns, find_headers, sample
 from fairseq_robust_xlt.text.readers import locate
@@ -44,7 +44,7 @@ def draft(
     _check_once(guesses, languages, mine)
     layouts = find_layouts(guesses, languages)
     labels = _labels(guesses)
-    remarks += unknown_labels(guesses)
+    remarks += [*other_languages(guesses), *unknown_labels(guesses)]
     text = render(name, mine, {own(code) for code in codes} | {mine}, labels, layouts, guesses, remarks)
     _check_read(text, folder, guesses, languages)
     return text, remarks

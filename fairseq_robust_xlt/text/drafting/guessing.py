@@ -15,13 +15,15 @@ from fairseq_robust_xlt.text.drafting.options import Options, find_options
 
 @dataclass
 class Guess:
-    """What the columns of some files hold: the fields of a table's layout, and a comment on each."""
+    """What the columns of some files hold: the fields of a table's layout, and a comment on each. `language` is the
+    column of languages, which is not read where the files' names say them."""
 
     kind: str
     columns: dict[str, Place]
     comments: dict[str, str]
     labels: list[str]
     unread: list[Column]
+    language: Column | None
 
 
 def guess(
@@ -65,7 +67,7 @@ def guess(
     if language and not language_in_name:
         places["language"], comments["language"] = language.place, language.count()
     unread = [*left.values(), *([language] if language and language_in_name else [])]
-    return Guess(kind, places, comments, labels, unread)
+    return Guess(kind, places, comments, labels, unread, language)
 
 
 def fitted(known: Guess, columns: Sequence[Column], language_in_name: bool) -> Guess:
@@ -73,10 +75,10 @@ def fitted(known: Guess, columns: Sequence[Column], language_in_name: bool) -> G
     places, comments = dict(known.columns), dict(known.comments)
     if places.get("id") not in [column.place for column in columns]:
         places.pop("id", None)
-    language = None if language_in_name else find_language(columns)
-    if language is not None and "language" not in places:
+    language = find_language(columns)
+    if language and not language_in_name and "language" not in places:
         places["language"], comments["language"] = language.place, language.count()
-    return replace(known, columns=places, comments=comments)
+    return replace(known, columns=places, comments=comments, language=language)
 
 
 def in_order(labels: Iterable[str]) -> list[str]:

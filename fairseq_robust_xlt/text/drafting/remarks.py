@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 
 from fairseq_robust_xlt.text.drafting.guessing import Guess, in_order
 from fairseq_robust_xlt.text.drafting.samples import Sample
+
+
+def other_languages(guesses: Sequence[tuple[Sample, Guess]]) -> list[str]:
+    """A remark on every file whose column of languages has others than its name."""
+    remarks = []
+    for one, found in guesses:
+        named = one.file.language
+        if named is None or found.language is None:
+            continue
+        values = one.values(found.language.place)
+        others = {code: count for code, count in Counter(values).items() if not _same_language(code, named)}
+        if others:
+            few = list(others)[:5]
+            counts = ", ".join(f"{code} in {others[code]}" for code in few) + (
+                ", ..." if len(others) > len(few) else ""
+            )
+            taken = f"only rows of {named} are" if "language" in found.columns else f"all rows count as {named} and are"
+            remarks.append(
+                f"{one.file.path.name}: the column {found.language.name} has {counts} of {len(one.rows)} rows, but the "
+                f"file's name says {named}: {taken} read; if the column is right, take the language out of the name"
+            )
+    return remarks
+
+
+def _same_language(code: str, other: str) -> bool:
+    """Whether two codes are the same one, of which one may leave the script and region out."""
+    parts, others = (re.split("[-_]", value.lower()) for value in (code, other))
+    return all(part == its for part, its in zip(parts, others, strict=False))
 
 
 def unknown_labels(guesses: Sequence[tuple[Sample, Guess]]) -> list[str]:
