@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
 from pathlib import Path
 
 import pytest
+from conftest import sentence
 
 from fairseq_robust_xlt import benchmarks
 from fairseq_robust_xlt.benchmarks import Benchmark
@@ -48,3 +50,16 @@ def refused(folder: Path, **said) -> str:
     with pytest.raises(UserError) as caught:
         draft(folder, "own", **said)
     return str(caught.value)
+
+
+def choices(count: int, seed: int, options: int) -> list[tuple[str, list[str], int]]:
+    """Stems, each with its options and the number of the right one."""
+    rng = random.Random(seed)
+    return [
+        (
+            sentence(rng.sample(range(60), 6), "en"),
+            [sentence(rng.sample(range(60), 3), "en") for _ in range(options)],
+            i % options,
+        )
+        for i in range(count)
+    ]

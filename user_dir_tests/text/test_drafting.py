@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import re
 from pathlib import Path
 
 import pytest
-from conftest import LANGUAGES, nli_rows, sentence, topic_rows
-from drafts import NAMES, drafted, put, refused
+from conftest import LANGUAGES, nli_rows, topic_rows
+from drafts import NAMES, choices, drafted, put, refused
 
 from fairseq_robust_xlt import benchmarks
 from fairseq_robust_xlt.errors import UserError
@@ -89,18 +88,6 @@ def test_xnli_as_published(data):
         "label": "gold_label",
         "language": "language",
     }
-
-
-def choices(count: int, seed: int, options: int) -> list[tuple[str, list[str], int]]:
-    rng = random.Random(seed)
-    return [
-        (
-            sentence(rng.sample(range(60), 6), "en"),
-            [sentence(rng.sample(range(60), 3), "en") for _ in range(options)],
-            i % options,
-        )
-        for i in range(count)
-    ]
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,35 @@ def test_words_that_are_codes_are_left_alone_with_a_remark(data):
     _, remarks = draft(data, "own")
     assert drafted(data).languages == ("en",)
     assert [remark.split(":")[0] for remark in sorted(remarks)] == ["not used"] * 2 + ["test_rand_split_no_answers.tsv"]
-    assert "'no' was not taken for a language" in "".join(remarks)
+    assert "'no', 'answers' were not taken for languages" in "".join(remarks)
+
+
+@pytest.mark.parametrize(
+    ("names", "remark"),
+    [
+        (("train.tsv", "dev.tsv", "test_swahili.tsv"), "test_swahili.tsv: 'swahili' was not taken for a language"),
+        (("train.tsv", "dev.tsv", "test-swa.tsv"), "test-swa.tsv: 'swa' was not taken for a language"),
+        (("train.tsv", "dev.tsv", "hindi/test.tsv"), "hindi/test.tsv: 'hindi' was not taken for a language"),
+        (("train.tsv", "dev.tsv", "test_हिंदी.tsv"), "test_हिंदी.tsv: 'हिंदी' was not taken for a language"),
+        (("test-swa.tsv",), "test-swa.tsv: 'swa' was not taken for a language"),
+        (("train-swa.tsv", "dev-swa.tsv"), "train-swa.tsv: 'swa' was not taken for a language"),
+        (("train.tsv", "dev_hindi.tsv", "test_hindi.tsv"), "dev_hindi.tsv and 1 more: 'hindi' was not taken"),
+    ],
+)
+def test_names_that_may_be_languages_are_said(data, names, remark):
+    """Or Swahili would be scored as English."""
+    for number, name in enumerate(names):
+        put(data / name, topic_rows("sw", 40, number), NAMES)
+    text, (said,) = draft(data, "own")
+    assert said.startswith(remark)
+    assert f"# {said}\n" in text
+    assert "so that this counts as en, the language of the training data" in said
+
+
+def test_words_of_the_training_files_names_are_no_other_languages(data):
+    for number, name in enumerate(("reviews_train.tsv", "reviews_dev.tsv", "reviews_test-sw.tsv")):
+        put(data / name, topic_rows("en", 40, number), NAMES)
+    assert draft(data, "own")[1] == []
 
 
 @pytest.mark.parametrize(
@@ -145,6 +173,12 @@ def test_words_that_are_codes_are_left_alone_with_a_remark(data):
         (("train.{lang}.tsv",), "found train.{{lang}}.tsv"),
         (("messages.tsv",), "found messages.tsv; name them like train-en.tsv"),
         (("dev.tsv", "valid.tsv"), "dev.tsv and {}/valid.tsv would both be the dev set of en"),
+        (
+            ("test_swahili.tsv", "test_hindi.tsv"),
+            "test_hindi.tsv and {}/test_swahili.tsv would both be the test set of en; keep one of them in the folder, "
+            "or rename it; 'hindi' was not taken for a language (another language's file is named like test-sw.tsv); "
+            "'swahili' was not",
+        ),
         (("train.tsv", "train-en.tsv"), "train-en.tsv and {}/train.tsv would both be the train set of en"),
         (
             ("train-sw.tsv", "train-ur.tsv"),

@@ -15,7 +15,7 @@ from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.text.drafting.guessing import Guess, fitted, guess, in_order
 from fairseq_robust_xlt.text.drafting.layouts import find_layouts, own
 from fairseq_robust_xlt.text.drafting.naming import DataFile, find
-from fairseq_robust_xlt.text.drafting.remarks import other_languages, unknown_labels
+from fairseq_robust_xlt.text.drafting.remarks import not_languages, other_languages, unknown_labels, unknown_languages
 from fairseq_robust_xlt.text.drafting.rendering import render
 from fairseq_robust_xlt.text.drafting.samples import Sample, columns, find_headers, sample
 from fairseq_robust_xlt.text.readers import locate
@@ -44,7 +44,7 @@ def draft(
     _check_once(guesses, languages, mine)
     layouts = find_layouts(guesses, languages)
     labels = _labels(guesses)
-    remarks += [*other_languages(guesses), *unknown_labels(guesses)]
+    remarks += [*unknown_languages(guesses, languages, mine), *other_languages(guesses), *unknown_labels(guesses)]
     text = render(name, mine, {own(code) for code in codes} | {mine}, labels, layouts, guesses, remarks)
     _check_read(text, folder, guesses, languages)
     return text, remarks
@@ -144,9 +144,10 @@ def _check_once(guesses: Sequence[tuple[Sample, Guess]], languages: dict[int, li
         for code in languages[id(one)] or [source]:
             other = seen.setdefault((one.file.split, own(code)), one.file)
             if other is not one.file:
+                unknown = [file for file in (other, one.file) if file.words]
                 raise UserError(
                     f"{other.path} and {one.file.path} would both be the {one.file.split} set of {own(code)}; keep "
-                    "one of them in the folder, or rename it"
+                    "one of them in the folder, or rename it" + "".join(f"; {not_languages(file)}" for file in unknown)
                 )
 
 

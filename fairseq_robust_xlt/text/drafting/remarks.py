@@ -7,7 +7,29 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fairseq_robust_xlt.text.drafting.guessing import Guess, in_order
+from fairseq_robust_xlt.text.drafting.naming import DataFile
 from fairseq_robust_xlt.text.drafting.samples import Sample
+
+
+def unknown_languages(
+    guesses: Sequence[tuple[Sample, Guess]], languages: dict[int, list[str]], source: str
+) -> list[str]:
+    """A remark on the files that count as the source language's though their names have words that may be another."""
+    files: dict[tuple[str, ...], list[DataFile]] = {}
+    for one, _ in guesses:
+        if one.file.words and not languages[id(one)]:
+            files.setdefault(one.file.words, []).append(one.file)
+    return [
+        f"{_several([file.name for file in alike])}: {not_languages(alike[0])}, so that this counts as {source}, the "
+        "language of the training data"
+        for alike in files.values()
+    ]
+
+
+def not_languages(file: DataFile) -> str:
+    """That the words of a file's name are no language, and how it would say one."""
+    were = "were not taken for languages" if len(file.words) > 1 else "was not taken for a language"
+    return f"{_quoted(file.words)} {were} (another language's file is named like {file.split}-sw{file.path.suffix})"
 
 
 def other_languages(guesses: Sequence[tuple[Sample, Guess]]) -> list[str]:
@@ -26,7 +48,7 @@ def other_languages(guesses: Sequence[tuple[Sample, Guess]]) -> list[str]:
             )
             taken = f"only rows of {named} are" if "language" in found.columns else f"all rows count as {named} and are"
             remarks.append(
-                f"{one.file.path.name}: the column {found.language.name} has {counts} of {len(one.rows)} rows, but the "
+                f"{one.file.name}: the column {found.language.name} has {counts} of {len(one.rows)} rows, but the "
                 f"file's name says {named}: {taken} read; if the column is right, take the language out of the name"
             )
     return remarks
@@ -48,7 +70,7 @@ def unknown_labels(guesses: Sequence[tuple[Sample, Guess]]) -> list[str]:
     files: dict[tuple[str, ...], list[str]] = {}
     for one, _ in guesses:
         if unknown := labels[id(one)] - trained:
-            files.setdefault(tuple(in_order(unknown)), []).append(one.file.path.name)
+            files.setdefault(tuple(in_order(unknown)), []).append(one.file.name)
     return [
         f"{_several(names)}: no training file has the label{'s' if len(unknown) > 1 else ''} {_quoted(unknown)}; those "
         "that are other spellings of a training label belong under `label_names` of the layout ({theirs: the training "
