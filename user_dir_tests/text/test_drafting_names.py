@@ -240,9 +240,10 @@ def test_a_code_that_is_spelled_in_two_ways(data, names, subsets):
     assert [len(load_subset(benchmark, data, subset)) for subset in subsets] == [40 + n for n in range(len(names))]
 
 
-def test_a_file_beside_one_for_all_languages(data):
+@pytest.mark.parametrize("of_all", ["test.tsv", "all-test.tsv"])
+def test_a_file_beside_one_for_all_languages(data, of_all):
     rows = [(code, topic, t) for code in ("en", "sw") for _, topic, t in topic_rows(code, 20, 3)]
-    put(data / "test.tsv", rows, ("lang", "topic", "text"))
+    put(data / of_all, rows, ("lang", "topic", "text"))
     put(data / "test-ur.tsv", topic_rows("ur", 30, 3), NAMES)
     benchmark = drafted(data)
     assert len(load_subset(benchmark, data, "test-ur")) == 30
