@@ -2,227 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import random
 import re
 from pathlib import Path
 
 import pytest
-from conftest import LANGUAGES, nli_rows, sentence, topic_rows
+from conftest import LANGUAGES, nli_rows, topic_rows
+from drafts import NAMES, choices, drafted, put, refused
 
 from fairseq_robust_xlt import benchmarks
-from fairseq_robust_xlt.benchmarks import Benchmark
 from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.text import load_subset
 from fairseq_robust_xlt.text.drafting import draft
 from fairseq_robust_xlt.text.summary import summary
 
-NAMES = ("id", "topic", "text")
-
-
-def put(path: Path, rows, header=()) -> Path:
-    """Rows as the file's name says: TSV, CSV with all the quotes that it needs, or objects as JSON lines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [*([list(header)] if header else []), *rows]
-    if path.suffix == ".csv":
-        out = io.StringIO(newline="")
-        csv.writer(out).writerows(rows)
-        text = out.getvalue()
-    elif path.suffix == ".jsonl":
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    else:
-        text = "".join("\t".join(map(str, row)) + "\n" for row in rows)
-    path.write_text(text, encoding="utf-8", newline="")
-    return path
-
-
-def drafted(folder: Path, **said) -> Benchmark:
-    """The benchmark of the draft for these files, all of which can be read with it."""
-    text, _ = draft(folder, "own", **said)
-    table = folder.parent / "own.yaml"
-    table.write_text(text, encoding="utf-8")
-    benchmark = benchmarks.load(table)
-    assert list(summary(benchmark, folder))
-    return benchmark
-
-
-def refused(folder: Path, **said) -> str:
-    with pytest.raises(UserError) as caught:
-        draft(folder, "own", **said)
-    return str(caught.value)
-
 
 @pytest.fixture
 def data(tmp_path) -> Path:
     return tmp_path / "data"
-
-
-# ---- names of files ------------------------------------------------------------------------------------------------
-
-NAMED = [
-    pytest.param(
-        ("train-en.tsv", "dev-en.tsv", "dev-sw.tsv"), "train-{lang}.tsv", "dev-{lang}.tsv", "en sw", id="flat"
-    ),
-    pytest.param(
-        ("train_en.csv", "valid_en.csv", "valid_ur.csv"), "train_{lang}.csv", "valid_{lang}.csv", "en ur", id="csv"
-    ),
-    pytest.param(
-        ("en/train.tsv", "en/val.tsv", "sw/val.tsv"), "{lang}/train.tsv", "{lang}/val.tsv", "en sw", id="folders"
-    ),
-    pytest.param(
-        ("train/en.tsv", "dev/en.tsv", "dev/sw.tsv"), "train/{lang}.tsv", "dev/{lang}.tsv", "en sw", id="split folders"
-    ),
-    pytest.param(
-        ("en/train.en.tsv", "en/dev.en.tsv", "sw/dev.sw.tsv"),
-        "{lang}/train.{lang}.tsv",
-        "{lang}/dev.{lang}.tsv",
-        "en sw",
-        id="twice",
-    ),
-    pytest.param(
-        ("data.en.train.tsv", "data.en.validation.tsv", "data.sw.validation.tsv"),
-        "data.{lang}.train.tsv",
-        "data.{lang}.validation.tsv",
-        "en sw",
-        id="dots",
-    ),
-    pytest.param(
-        ("my-train-en.tsv", "my-dev-en.tsv"),
-        "my-train-{lang}.tsv",
-        "my-dev-{lang}.tsv",
-        "en",
-        id="a word that is a code",
-    ),
-    pytest.param(("train.tsv", "dev.tsv"), "train.tsv", "dev.tsv", "en", id="no language"),
-    pytest.param(
-        ("training_set.tsv", "development_set.tsv"), "training_set.tsv", "development_set.tsv", "en", id="long words"
-    ),
-    pytest.param(
-        ("eng/train.tsv", "eng/dev.tsv", "pcm/dev.tsv", "swa/dev.tsv"),
-        "{lang}/train.tsv",
-        "{lang}/dev.tsv",
-        "eng pcm swa",
-        id="three letters",
-    ),
-    pytest.param(
-        ("en/train.tsv", "en/dev.tsv", "sw/dev.tsv", "jap/dev.tsv"),
-        "{lang}/train.tsv",
-        "{lang}/dev.tsv",
-        "en jap sw",
-        id="an unknown code among known ones",
-    ),
-    pytest.param(
-        ("la-train-en.tsv", "la-dev-en.tsv", "la-dev-sw.tsv"),
-        "la-train-{lang}.tsv",
-        "la-dev-{lang}.tsv",
-        "en sw",
-        id="two places with codes",
-    ),
-    pytest.param(
-        ("eng_Latn/train.tsv", "eng_Latn/dev.tsv", "swh_Latn/dev.tsv"),
-        "{lang}/train.tsv",
-        "{lang}/dev.tsv",
-        "eng_Latn swh_Latn",
-        id="scripts",
-    ),
-]
-
-
-@pytest.mark.parametrize(("names", "train", "dev", "languages"), NAMED)
-def test_splits_and_languages_by_name(data, names, train, dev, languages):
-    for number, name in enumerate(names):
-        put(data / name, topic_rows("en", 40, number), NAMES)
-    benchmark = drafted(data)
-    assert " ".join(benchmark.languages) == languages
-    assert benchmark.source == languages.split()[0]
-    assert [dict(layout.files) for layout in benchmark.layouts] == [{"train": train, "dev": dev}]
-    assert len(load_subset(benchmark, data, "train")) == 40
-    assert {example.language for example in load_subset(benchmark, data, "dev")} == set(languages.split())
-
-
-def test_codes_that_a_table_cannot_have(data):
-    for number, name in enumerate(("train.EN.tsv", "dev.EN.tsv", "dev.zh-CN.tsv")):
-        put(data / name, topic_rows("en", 40, number), NAMES)
-    benchmark = drafted(data)
-    assert benchmark.languages == ("en", "zh_CN")
-    assert dict(benchmark.layouts[0].codes) == {"en": "EN", "zh_CN": "zh-CN"}
-    assert len(load_subset(benchmark, data, "dev-zh_CN")) == 40
-
-
-def test_training_and_dev_data_without_a_language_are_the_sources(data):
-    """What most people have: train.csv and dev.csv, and something to score in other languages."""
-    for number, name in enumerate(("train.csv", "dev.csv", "test-sw.csv", "test-ur.csv")):
-        put(data / name, topic_rows("en", 40, number), NAMES)
-    benchmark = drafted(data)
-    assert (benchmark.source, benchmark.languages) == ("en", ("en", "sw", "ur"))
-    assert "source: en    # the language of the training data, assumed: no name of a training file" in benchmark.text
-    assert [e.language for e in load_subset(benchmark, data, "valid")] == ["en"] * 40
-    assert {e.language for e in load_subset(benchmark, data, "test")} == {"sw", "ur"}
-    assert drafted(data, source="de").languages == ("de", "sw", "ur")
-
-
-def test_one_split_in_two_patterns_makes_two_layouts(data):
-    for number, name in enumerate(("train.tsv", "train.translated.sw.tsv", "dev-en.tsv", "dev-sw.tsv")):
-        put(data / name, topic_rows("en", 40, number), NAMES)
-    benchmark = drafted(data)
-    assert [layout.files.get("train") for layout in benchmark.layouts] == ["train.translated.{lang}.tsv", "train.tsv"]
-    assert len(load_subset(benchmark, data, "train")) == len(load_subset(benchmark, data, "train-sw")) == 40
-
-
-def test_words_that_are_codes_are_left_alone_with_a_remark(data):
-    for number, name in enumerate(("train_rand_split.tsv", "dev_rand_split.tsv", "test_rand_split_no_answers.tsv")):
-        put(data / name, topic_rows("en", 40, number), NAMES)
-    put(data / "LABELS.tsv", [["what", "they mean"]])
-    (data / "train-notes.txt").write_text("no table\n", encoding="utf-8")
-    _, remarks = draft(data, "own")
-    assert drafted(data).languages == ("en",)
-    assert [remark.split(":")[0] for remark in sorted(remarks)] == ["not used"] * 2 + ["test_rand_split_no_answers.tsv"]
-    assert "'no' was not taken for a language" in "".join(remarks)
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        ((), "no .tsv, .tab, .txt, .csv, .jsonl, .ndjson, .json file with one of train, dev"),
-        (("train.{lang}.tsv",), "found train.{{lang}}.tsv"),
-        (("messages.tsv",), "found messages.tsv; name them like train-en.tsv"),
-        (("dev.tsv", "valid.tsv"), "dev.tsv and {}/valid.tsv would both be the dev set of en"),
-        (("train.tsv", "train-en.tsv"), "train-en.tsv and {}/train.tsv would both be the train set of en"),
-        (
-            ("train-sw.tsv", "train-ur.tsv"),
-            "which is the language of the training data? found sw, ur; say it with --source",
-        ),
-        (
-            ("dev-sw.tsv", "dev-ur.tsv"),
-            "which is the language of the training data? found sw, ur; say it with --source",
-        ),
-    ],
-)
-def test_files_that_cannot_be_told_apart(data, names, message):
-    data.mkdir()
-    for number, name in enumerate(names):
-        put(data / name, topic_rows("en", 40, number), NAMES)
-    assert message.format(data) in refused(data)
-    assert "no such data folder" in refused(data / "none")
-
-
-def test_codes_that_are_not_beyond_doubt_are_said(data):
-    for number, name in enumerate(("train-en.tsv", "train-new.tsv", "dev-en.tsv", "dev-sw.tsv")):
-        put(data / name, topic_rows("en", 40, number), NAMES)
-    remark = "train-new.tsv: 'new' was taken for a language, since others stand there: en sw"
-    assert draft(data, "own")[1] == [remark]
-    assert f"# {remark}\n" in drafted(data).text
-
-
-def test_a_source_that_is_not_there(data):
-    for number, name in enumerate(("train-en.tsv", "dev-en.tsv", "dev-sw.tsv")):
-        put(data / name, topic_rows("en", 40, number), NAMES)
-    assert "--source sw: the training files are in en" in refused(data, source="sw")
-
-
-# ---- columns -------------------------------------------------------------------------------------------------------
 
 
 def test_sentences_in_csv_with_quotes_and_line_breaks(data):
@@ -269,19 +65,6 @@ def test_nested_json_with_numbers_as_labels(data):
     }
 
 
-def test_one_file_for_all_languages(data):
-    for split in ("dev", "test"):
-        rows = [(code, topic, t) for code in ("en", "sw", "zh-CN") for _, topic, t in topic_rows("en", 20, 3)]
-        put(data / f"{split}.tsv", rows, ("lang", "topic", "text"))
-    put(data / "train.tsv", topic_rows("en", 40, 0), NAMES)
-    benchmark = drafted(data)
-    assert benchmark.languages == ("en", "sw", "zh_CN")
-    (of_all,) = [layout for layout in benchmark.layouts if "language" in layout.columns]
-    assert dict(of_all.codes) == {"zh_CN": "zh-CN"}
-    assert len(load_subset(benchmark, data, "train")) == 40
-    assert len(load_subset(benchmark, data, "test-zh_CN")) == 20
-
-
 def test_xnli_as_published(data):
     """Seventeen columns, of which ten have few values; the parses are texts too."""
     header = [
@@ -305,18 +88,6 @@ def test_xnli_as_published(data):
         "label": "gold_label",
         "language": "language",
     }
-
-
-def choices(count: int, seed: int, options: int) -> list[tuple[str, list[str], int]]:
-    rng = random.Random(seed)
-    return [
-        (
-            sentence(rng.sample(range(60), 6), "en"),
-            [sentence(rng.sample(range(60), 3), "en") for _ in range(options)],
-            i % options,
-        )
-        for i in range(count)
-    ]
 
 
 @pytest.mark.parametrize(
@@ -386,6 +157,20 @@ def test_the_labels_are_those_of_all_files(data):
     assert [layout.format for layout in benchmark.layouts] == ["jsonl", "csv"]
 
 
+def test_labels_that_no_training_file_has_are_said(data):
+    rows = [t for _, _, t in topic_rows("en", 60, 0)]
+    put(data / "train.tsv", [(("pos", "neg")[i % 2], t) for i, t in enumerate(rows)], ("label", "text"))
+    for code in ("en", "sw"):
+        put(data / f"dev-{code}.tsv", [(("Pos", "Neg")[i % 2], t) for i, t in enumerate(rows)], ("label", "text"))
+    put(data / "test-sw.tsv", [(("pos", "neg")[i % 2], t) for i, t in enumerate(rows)], ("label", "text"))
+    text, (remark,) = draft(data, "own")
+    assert remark.startswith("dev-en.tsv and 1 more: no training file has the labels 'Neg', 'Pos'; those that")
+    assert f"# {remark}\n" in text
+    assert "`label_names`" in remark
+    (data / "train.tsv").unlink()
+    assert draft(data, "own")[1] == []  # with nothing to compare
+
+
 def test_answers_that_may_be_counted_from_0_or_1(data):
     rows = [{"q": s, "options": o, "answer": 1 + n % 2} for s, o, n in choices(40, 0, 3)]
     put(data / "train.jsonl", rows)
@@ -430,6 +215,9 @@ def test_what_cannot_be_told_can_be_said(data):
     assert dict(benchmark.layouts[0].columns) == {"text": "text", "label": "what"}
     benchmark = drafted(data, label="part", texts=["title", "text"])
     assert (benchmark.kind, benchmark.labels) == ("pair", ("0", "1", "2"))
+    benchmark = drafted(data, label="0", texts=["3"])
+    assert dict(benchmark.layouts[0].columns) == {"text": "text", "label": "what"}
+    assert "--label 4: no such column in" in refused(data, label="4")
     put(data / "train.tsv", rows)
     benchmark = drafted(data, label="1", texts=["3"])
     assert dict(benchmark.layouts[0].columns) == {"text": 3, "label": 1}

@@ -26,11 +26,13 @@ _MOST_LABELS = 200
 
 @dataclass
 class Column:
-    """A column of the files that look alike: where it is, what messages call it, its values file by file."""
+    """A column of the files that look alike: where it is, what messages call it, its values file by file, and its
+    number in a table (none in JSON)."""
 
     place: str | int
     name: str
     files: list[list[Any]]
+    number: int | None = None
 
     @property
     def key(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fairseq_robust_xlt.benchmarks.table import Column as Place
 from fairseq_robust_xlt.errors import UserError
@@ -15,13 +15,15 @@ from fairseq_robust_xlt.text.drafting.options import Options, find_options
 
 @dataclass
 class Guess:
-    """What the columns of some files hold: the fields of a table's layout, and a comment on each."""
+    """What the columns of some files hold: the fields of a table's layout, and a comment on each. `language` is the
+    column of languages, which is not read where the files' names say them."""
 
     kind: str
     columns: dict[str, Place]
     comments: dict[str, str]
     labels: list[str]
     unread: list[Column]
+    language: Column | None
 
 
 def guess(
@@ -36,7 +38,7 @@ def guess(
     options = find_options(columns)
     for column in options.columns if options else ():
         del left[column.place]
-    language = next(iter(_languages(left.values())), None)
+    language = find_language(left.values())
     if language:
         del left[language.place]
     given = _given(columns, label, "--label", where) if label is not None else None
@@ -65,7 +67,18 @@ def guess(
     if language and not language_in_name:
         places["language"], comments["language"] = language.place, language.count()
     unread = [*left.values(), *([language] if language and language_in_name else [])]
-    return Guess(kind, places, comments, labels, unread)
+    return Guess(kind, places, comments, labels, unread, language)
+
+
+def fitted(known: Guess, columns: Sequence[Column], language_in_name: bool) -> Guess:
+    """What is known of other files, for some that may have no ids, or a column of languages too."""
+    places, comments = dict(known.columns), dict(known.comments)
+    if places.get("id") not in [column.place for column in columns]:
+        places.pop("id", None)
+    language = find_language(columns)
+    if language and not language_in_name and "language" not in places:
+        places["language"], comments["language"] = language.place, language.count()
+    return replace(known, columns=places, comments=comments, language=language)
 
 
 def in_order(labels: Iterable[str]) -> list[str]:
@@ -75,7 +88,7 @@ def in_order(labels: Iterable[str]) -> list[str]:
 
 def _given(columns: Sequence[Column], name: str, flag: str, where: str) -> Column:
     for column in columns:
-        if name in (column.name, str(column.place)):
+        if name in (column.name, str(column.place)) or (name.isdecimal() and int(name) == column.number):
             return column
     raise UserError(f"{flag} {name}: no such column in {where}; it has {', '.join(column.name for column in columns)}")
 
@@ -84,17 +97,16 @@ def _several(columns: Iterable[Column], what: str, where: str) -> UserError:
     return UserError(f"{where}: several columns {what}; saw {seen(columns)}")
 
 
-def _languages(columns: Iterable[Column]) -> list[Column]:
-    """Columns of language codes: under a usual name, or all of whose values are beyond doubt."""
-    found = []
+def find_language(columns: Iterable[Column]) -> Column | None:
+    """A column of language codes: under a usual name, or all of whose values are beyond doubt."""
     for column in columns:
         words = column.distinct and all(
             re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{1,19}", value) for value in column.distinct
         )
         sure = len(column.distinct) > 1 and all(map(known_code, column.distinct))
         if words and (column.key in LANGUAGES or sure):
-            found.append(column)
-    return found
+            return column
+    return None
 
 
 def _identifier(columns: Sequence[Column], language: Column | None) -> Column | None:

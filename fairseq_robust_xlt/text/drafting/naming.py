@@ -38,12 +38,18 @@ _CODE = re.compile(r"[a-z]{2,3}(?:[-_](?:[A-Z][a-z]{3}|[A-Z]{2}))?|[A-Z]{2,3}")
 @dataclass(frozen=True)
 class DataFile:
     """A file of one split. `pattern` is its path in the folder with {lang} for its `language`, which is spelled as in
-    the name, None where the name has none."""
+    the name, None where the name has none: then `words` are those of the name that might have been meant as one."""
 
     path: Path
     pattern: str
     split: str
     language: str | None
+    words: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The path in the folder."""
+        return self.pattern.replace("{lang}", self.language or "")
 
 
 def known_code(value: str) -> bool:
@@ -83,11 +89,15 @@ def find(folder: Path, source: str | None) -> tuple[list[DataFile], list[str]]:
     for name, word in named:
         for code in _candidates(name, word):
             places.setdefault(_template(name, word, code), set()).add(code)
+    trained = {word for name, split in named if _split(split) == "train" for word in _words(name)}
     files = []
     for name, word in named:
         language = _language(name, word, places, source, remarks)
         pattern = name if language is None else _replace(name, [(t, "{lang}") for t in _tokens(name, word, language)])
-        files.append(DataFile(folder / name, pattern, SPLIT_WORDS[word[0].lower()], language))
+        split = _split(word)
+        # A word of the training files' names means no other language than theirs; a code may be theirs.
+        unknown = [w for w in _words(name) if w not in trained or (split == "train" and _CODE.fullmatch(w))]
+        files.append(DataFile(folder / name, pattern, split, language, () if language else tuple(unknown)))
     return files, remarks
 
 
@@ -114,6 +124,16 @@ def _split_word(name: str) -> re.Match[str] | None:
 
 def _stem_tokens(name: str) -> list[re.Match[str]]:
     return list(_TOKEN.finditer(name, 0, name.rfind(".")))
+
+
+def _split(word: re.Match[str]) -> str:
+    return SPLIT_WORDS[word[0].lower()]
+
+
+def _words(name: str) -> list[str]:
+    """What stands in a name in letters of any script, but for the words of splits."""
+    found = re.findall(r"(?:[A-Za-z]|[^\x00-\x7f]){2,}", name[: name.rfind(".")])
+    return [word for word in dict.fromkeys(found) if word.lower() not in SPLIT_WORDS]
 
 
 def _candidates(name: str, word: re.Match[str]) -> list[str]:
@@ -148,7 +168,6 @@ def _language(
         if not sure or not (code in sure or len(sure) > 1 or len(code) in map(len, sure & sources)):
             continue
         if len(there) == 1 and code.lower() in _WORDS and code not in sources:
-            remarks.append(f"{name}: {code!r} was not taken for a language, since no other file has one in that place")
             continue
         rank = (len(sure), bool(there & sources), position)
         if best is None or rank > best[0]:

@@ -9,7 +9,7 @@ from typing import Any
 from fairseq_robust_xlt.benchmarks import Layout
 from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.text import formats
-from fairseq_robust_xlt.text.drafting.columns import Column, has_header
+from fairseq_robust_xlt.text.drafting.columns import Column, has_header, plain
 from fairseq_robust_xlt.text.drafting.naming import DataFile
 
 
@@ -41,6 +41,12 @@ class Sample:
             (name if name and names.count(name) == 1 else number, name or f"column {number}")
             for number, name in enumerate(names)
         ]
+
+    def values(self, place: Any) -> list[str]:
+        """What is in the column that a table finds at this place, as the reader takes it; nothing where it is not."""
+        numbers = [number for number, (where, _) in enumerate(self.columns()) if where == place]
+        found = [row[number] for row in self.rows for number in numbers]
+        return [plain(value) for value in found if value not in (None, "") and not isinstance(value, list | dict)]
 
 
 def sample(file: DataFile) -> Sample | None:
@@ -81,8 +87,9 @@ def find_headers(samples: Sequence[Sample]) -> None:
 
 def columns(samples: Sequence[Sample]) -> list[Column]:
     """The columns of files that look alike."""
+    numbered = samples[0].format != "jsonl"
     return [
-        Column(place, name, [[row[position] for row in one.rows] for one in samples])
+        Column(place, name, [[row[position] for row in one.rows] for one in samples], position if numbered else None)
         for position, (place, name) in enumerate(samples[0].columns())
     ]
 
