@@ -57,7 +57,7 @@ def test_the_published_values() -> None:
         0.3,
         "absolute",
         "sequence",
-        2,
+        3,
     )
     assert freelb.perturb_step_size * freelb.radius == pytest.approx(0.1)
     assert freelb.perturb_start * freelb.radius == pytest.approx(0.1)
