@@ -65,7 +65,12 @@ def test_the_published_values() -> None:
         r3f = recipes.resolve(method)
         assert (r3f.radius, r3f.perturb_norm, r3f.perturb_draw, r3f.consistency_weight) == (1e-5, "linf", "uniform", 1)
     assert recipes.resolve("alum:paper").consistency_weight == 10
-    assert recipes.resolve("xtune:paper").consistency_weight == pytest.approx(5 / 3)
+    xtune = recipes.resolve("xtune:paper")
+    assert (xtune.clean_weight, xtune.perturbed_weight, xtune.teacher_weight) == (1, 0, 0)
+    assert xtune.consistency_weight == pytest.approx(5 / 3)
+    second = recipes.resolve("xtune-stage2:paper")
+    assert (second.clean_weight, second.perturbed_weight) == (0.5, 0.5)
+    assert (second.consistency_weight, second.teacher_weight) == pytest.approx((5 / 3, 5 / 3))
     for method in ("standard", "rs-rp", "rs-da", "adv", "fgm", "mixup"):
         with pytest.raises(UserError, match="no published values"):
             recipes.resolve(method + ":paper")
