@@ -64,7 +64,13 @@ def test_the_published_values() -> None:
     for method in ("r3f:paper", "r4f:paper"):
         r3f = recipes.resolve(method)
         assert (r3f.radius, r3f.perturb_norm, r3f.perturb_draw, r3f.consistency_weight) == (1e-5, "linf", "uniform", 1)
-    assert recipes.resolve("alum:paper").consistency_weight == 10
+    smart = recipes.resolve("smart:paper")
+    assert (smart.radius, smart.radius_unit, smart.perturb_norm, smart.perturb_steps) == (1e-5, "absolute", "linf", 1)
+    assert smart.perturb_step_size * smart.radius == pytest.approx(1e-3)
+    assert (smart.perturb_draw, smart.perturb_start * smart.radius / 2) == ("gaussian", pytest.approx(1e-5))
+    alum = recipes.resolve("alum:paper")
+    assert alum.consistency_weight == 10
+    assert alum.radius_unit == "relative"  # its script has a step and no ball
     xtune = recipes.resolve("xtune:paper")
     assert (xtune.clean_weight, xtune.perturbed_weight, xtune.teacher_weight) == (1, 0, 0)
     assert xtune.consistency_weight == pytest.approx(5 / 3)
