@@ -77,6 +77,8 @@ def test_the_published_values() -> None:
     second = recipes.resolve("xtune-stage2:paper")
     assert (second.clean_weight, second.perturbed_weight) == (0.5, 0.5)
     assert (second.consistency_weight, second.teacher_weight) == pytest.approx((5 / 3, 5 / 3))
+    ear = recipes.resolve("ear:paper")
+    assert (ear.embedding_push, ear.attention_pull, ear.attention_layer) == (0.1, 1, 6)  # its code counts from 0
     for method in ("standard", "rs-rp", "rs-da", "adv", "fgm", "mixup"):
         with pytest.raises(UserError, match="no published values"):
             recipes.resolve(method + ":paper")
