@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fairseq_robust_xlt.criterions.consistency import divergence, kl
 from fairseq_robust_xlt.criterions.ear import PushAndPull
+from fairseq_robust_xlt.criterions.generators import Generators
 from fairseq_robust_xlt.criterions.mixup import Mixup
 from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.perturbation import (
@@ -43,9 +44,9 @@ class Passes:
 
         loss = clean_weight * CE(x) + perturbed_weight * CE(x~) + consistency_weight * D(x, x~)   (+ terms of their own)
 
-    Every pass starts from the same state of the random number generators, so all passes of a step see the same
-    dropout masks: the ascent attacks the very network that is updated, and the step leaves the generators as the
-    standard method would. No pass that a loss already made is made again.
+    All passes of a step see the same dropout masks (the ascent attacks the very network that is updated), unless the
+    recipe says that each draws its own; either way the step leaves the random number generators as the standard method
+    would. No pass that a loss already made is made again.
 
     After `run()`: `loss` (per example, [batch], fp32), `clean_logits` and `perturbed_logits` ([batch, classes] or
     None), `norm_sum` and `norm_count` (of the perturbation, over tokens or sequences; None without one in the
@@ -57,7 +58,7 @@ class Passes:
         self.targets = sample["target"].view(-1)
         self.tokens = sample["net_input"]["src_tokens"]
         self.sequences = len(self.tokens) // len(self.targets)
-        self.generators = _Generators(self.tokens.device)
+        self.generators = Generators(self.tokens.device, own=self.recipe.dropout_masks == "own")
         self.clean_logits: Tensor | None = None
         self.perturbed_logits: Tensor | None = None
         self.norm_sum: Tensor | None = None
@@ -81,6 +82,7 @@ class Passes:
             self.loss = self.loss + recipe.clean_weight * self._losses(self.clean_logits)
         if recipe.bregman_weight:
             self._proximal()
+        self.generators.finish()
         return self
 
     # ---- what x~ is ------------------------------------------------------------------------------------------------
@@ -206,12 +208,12 @@ class Passes:
         return losses * torch.where(exponent.isfinite(), exponent.clamp(-100, 100), 0.0).exp2()
 
     def _proximal(self) -> None:
-        """The symmetric KL to the running average of the model, which sees the same dropout masks."""
+        """The symmetric KL to the running average of the model, in a pass like the others."""
         proximal, criterion = self.criterion.proximal, self.criterion
         if criterion.seed_and_update is None:
             raise UserError("--bregman-weight: needs one of the tasks of fairseq_robust_xlt, which count the updates")
         proximal.follow(self.model, criterion.seed_and_update[1])
-        self.generators.rewind()
+        self.generators.begin_pass()
         average = proximal.logits(self.model, lambda model: criterion.logits(model, self.sample))
         assert self.clean_logits is not None
         apart = divergence("symmetric_kl", "clean", average, self.clean_logits)
@@ -221,7 +223,7 @@ class Passes:
 
     def _pass(self, delta: Tensor | None = None, sample: Sample | None = None) -> Tensor:
         """Class scores of the batch; with `delta` added at the perturbed layer."""
-        self.generators.rewind()
+        self.generators.begin_pass()
         sample = self.sample if sample is None else sample
         if delta is None:
             return self.criterion.logits(self.model, sample)
@@ -273,17 +275,3 @@ class Passes:
         if rows == 1:
             return examples
         return [(*example, row) for example in examples for row in range(rows)]
-
-
-class _Generators:
-    """The states of torch's random number generators on the CPU and on one device."""
-
-    def __init__(self, device: torch.device):
-        self.device = device
-        self.cpu = torch.get_rng_state()
-        self.cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-    def rewind(self) -> None:
-        torch.set_rng_state(self.cpu)
-        if self.cuda is not None:
-            torch.cuda.set_rng_state(self.cuda, self.device)

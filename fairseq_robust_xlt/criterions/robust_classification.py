@@ -65,6 +65,9 @@ class RobustClassificationConfig(FairseqDataclass):
     perturbed_embeddings: Optional[str] = field(
         default=None, metadata={"help": "in the perturbed pass, what lies below the perturbation: trained or detached"}
     )
+    dropout_masks: Optional[str] = field(
+        default=None, metadata={"help": "of the passes of an update: shared by all, or each its own"}
+    )
     clean_weight: Optional[float] = field(default=None, metadata={"help": "weight of the loss on the clean input"})
     perturbed_weight: Optional[float] = field(
         default=None, metadata={"help": "weight of the loss on the perturbed input"}

@@ -48,6 +48,7 @@ METHODS = {
     *("standard", "rs-rp", "rs-da", "adv", "fgm", "freelb", "r3f", "r4f", "smart", "alum", "mixup"),
     *("xtune", "xtune-stage2", "ear"),
 }
+PUBLISHED = {"freelb", "r3f", "r4f", "smart", "alum", "xtune", "xtune-stage2", "ear"}
 
 
 def test_the_published_values() -> None:
@@ -79,7 +80,10 @@ def test_the_published_values() -> None:
     assert (second.consistency_weight, second.teacher_weight) == pytest.approx((5 / 3, 5 / 3))
     ear = recipes.resolve("ear:paper")
     assert (ear.embedding_push, ear.attention_pull, ear.attention_layer) == (0.1, 1, 6)  # its code counts from 0
-    for method in ("standard", "rs-rp", "rs-da", "adv", "fgm", "mixup"):
+    own = {m for m in METHODS if recipes.resolve(m + (":paper" if m in PUBLISHED else "")).dropout_masks == "own"}
+    assert own == {"r3f", "r4f", "smart", "alum", "xtune", "xtune-stage2"}
+    assert {recipes.resolve(m).dropout_masks for m in METHODS} == {"shared"}
+    for method in METHODS - PUBLISHED:
         with pytest.raises(UserError, match="no published values"):
             recipes.resolve(method + ":paper")
 
