@@ -112,7 +112,9 @@ class Passes:
         recipe = self.recipe
         virtual, every = recipe.perturbation == "virtual", recipe.perturbed_points == "all"
         needs_clean = virtual or recipe.clean_weight or recipe.consistency_weight or recipe.bregman_weight
-        shared = bool(needs_clean) and not virtual and not recipe.perturb_start  # the first pass is the clean one
+        # The first pass is the clean one, if it starts there and trains what the clean one has to train.
+        shared = bool(needs_clean) and not virtual and not recipe.perturb_start
+        shared = shared and recipe.perturbed_embeddings == "trained"
         if needs_clean and not shared:
             self.clean_logits = self._pass()
         clean = self.clean_logits.detach() if virtual and self.clean_logits is not None else None

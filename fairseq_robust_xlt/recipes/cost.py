@@ -37,6 +37,7 @@ def count(recipe: Recipe) -> Count:
     steps = recipe.perturb_steps - every if ascends else 0
     # The first pass of an ascent from the clean input is the clean one; a point of the loss needs no second pass.
     shared = makes_clean and steps > 0 and recipe.perturbation == "ascent" and not recipe.perturb_start
+    shared = shared and recipe.perturbed_embeddings == "trained"
     others = (recipe.teacher_weight > 0) + (recipe.bregman_weight > 0)  # other models: a forward pass each
     forward = (makes_clean and not shared) + (steps + 1 if ascends else points) + others
     trained = (trains_clean and not (shared and every)) + points

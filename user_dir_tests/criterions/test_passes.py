@@ -111,6 +111,23 @@ def test_tiny_gradients_survive_fp16(run, method) -> None:
     assert p.min() > (0.7 if method == "smart" else 0.98)
 
 
+def test_a_detached_ascent_leaves_the_clean_pass_its_gradient(run, tmp_path) -> None:
+    """An ascent from the clean input may share its first pass with the clean loss, but not where that is detached."""
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        "defaults: {clean_weight: 1, perturbed_weight: 1, perturbation: ascent, perturbed_embeddings: detached, "
+        "radius: 0.05}",
+        encoding="utf-8",
+    )
+    training = run("--method", str(recipe))
+    found, _ = gradients(training, training.batch)
+    table = "encoder.sentence_encoder.embed_tokens.weight"
+    assert found[table].abs().sum() > 0
+    wanted, _ = gradients(run("--method", "standard"), training.batch)
+    torch.testing.assert_close(found[table], wanted[table])
+    assert all((found[name] != 0).any() for name in wanted if (wanted[name] != 0).any())
+
+
 def test_what_has_no_weight_is_not_made(run) -> None:
     """One pass, as the standard method's, bit for bit."""
     alone = run("--method", "fgm", "--perturbed-weight", "0", "--clean-weight", "1")

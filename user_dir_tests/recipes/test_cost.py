@@ -116,6 +116,17 @@ def test_known_costs(tmp_path) -> None:
     assert recipes.count(recipes.resolve(str(own))) == (3, 3, 2)
 
 
+def test_a_detached_ascent_shares_no_pass(model, tmp_path) -> None:
+    own = tmp_path / "own.yaml"
+    settings = "clean_weight: 1, perturbed_weight: 1, perturbation: ascent, perturbed_embeddings: detached, radius: 0.1"
+    own.write_text(f"defaults: {{{settings}}}", encoding="utf-8")
+    with FlopCounterMode(display=False) as counter:
+        recipe = step(model, str(own), {})
+    assert recipes.count(recipe) == (3, 3, 2)
+    one = footprint.flops(SHAPE, BATCH, LENGTH, CLASSES)
+    assert counter.get_total_flops() == footprint.flops_of_update(one, recipes.count(recipe))
+
+
 def test_log_and_signature_carry_it(xnli_folder, encoder_dir, tmp_path) -> None:
     """Five steps of ascent: (2 * 5 + 3) thirds; the scores know it from the checkpoint."""
     flags = ("--method", "adv", "--perturb-steps", "5", "--max-update", "1")
