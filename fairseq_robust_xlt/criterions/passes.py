@@ -50,7 +50,8 @@ class Passes:
 
     After `run()`: `loss` (per example, [batch], fp32), `clean_logits` and `perturbed_logits` ([batch, classes] or
     None), `norm_sum` and `norm_count` (of the perturbation, over tokens or sequences; None without one in the
-    embeddings), `non_finite` (examples whose ascent gradient was not finite, which were left unperturbed).
+    embeddings), `non_finite` (examples that were left unperturbed, because a gradient of the ascent was not finite, or
+    the class scores at a point that the loss is taken at).
     """
 
     def __init__(self, criterion: Criterion, model: nn.Module, sample: Sample):
@@ -96,7 +97,8 @@ class Passes:
         delta = self._start()
         if recipe.perturbation == "random":
             # The clean pass comes last, so that DDP finds every parameter in the graph of the last pass.
-            points = [self._pass(delta)]
+            logits, delta = self._point(delta, torch.ones_like(self.mask[:, 0]))
+            points = [logits]
             if recipe.consistency_weight:
                 self.clean_logits = self._pass()
         else:
@@ -138,15 +140,26 @@ class Passes:
             scaled=recipe.perturb_direction == "scaled",
             keep_graphs=steps if every else int(shared),
         )
-        self.non_finite = (~finite).sum() // self.sequences
         if shared:
             self.clean_logits = points[0] if points else self._pass()
-        if not every:
-            return [self._pass(delta)], delta
-        if not bool(finite.all()):
+        if every and not bool(finite.all()):
             # A graph with a number that is not finite would carry it to the parameters whatever its loss counts for.
             points = [self._pass(torch.where(finite[:, None, None], point, 0.0)) for point in visited]
-        return [*points, self._pass(delta)], delta
+        logits, delta = self._point(delta, finite)
+        return [*points, logits] if every else [logits], delta
+
+    def _point(self, delta: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
+        """Class scores at `delta`, which the loss is taken at, and what is left of `delta`: an example whose scores are
+        not finite there is not moved, like those that are not `finite` [rows]. For this the host waits for the device.
+        """
+        logits = self._pass(delta)
+        known = torch.isfinite(logits.detach()).all(dim=-1)
+        finite = finite & known.repeat_interleave(self.sequences)
+        if not bool(known.all()) and not _passes_in_step(self.model):
+            delta = torch.where(finite[:, None, None], delta, 0.0)
+            logits = self._pass(delta)
+        self.non_finite = (~finite).sum() // self.sequences
+        return logits, delta
 
     def _two_views(self) -> None:
         """x~ is the text under noise."""
@@ -277,3 +290,9 @@ class Passes:
         if rows == 1:
             return examples
         return [(*example, row) for example in examples for row in range(rows)]
+
+
+def _passes_in_step(model: nn.Module) -> bool:
+    """Whether a pass on one process alone would wait for the others for ever; there what is not finite stays so, for
+    the trainer's own check of the gradients."""
+    return any(type(module).__name__.startswith(("FullySharded", "SlowMo")) for module in model.modules())
