@@ -121,7 +121,7 @@ def test_teachers_that_do_not_fit(start, teacher, standard_run, tmp_path) -> Non
     other = str(standard_run / "checkpoint_last.pt")  # of another benchmark
     said = mistake(start, "--method", "xtune-stage2", "--teacher", other)
     assert f"--teacher {other}" in said
-    assert "entailment" in said
+    assert "of kind pair" in said
     missing = str(tmp_path / "none.pt")
     assert missing in mistake(start, "--method", "xtune-stage2", "--teacher", missing)
 
