@@ -55,23 +55,19 @@ def test_r3f_as_published(sib_folder, encoder_dir, tmp_path) -> None:
 
 
 def test_r4f(run) -> None:
-    """The head's last matrix is divided by its largest singular value, as one step of power iteration a pass finds it
+    """The head's last matrix is divided by its largest singular value, as one step of power iteration finds it
     (Miyato et al. 2018, algorithm 1)."""
     training = run("--method", "r4f", "--consistency-weight", "3")
     reference = Reference(training)
     matrix = reference.weights.pop(HEAD + "out_proj.weight_orig")
     u = training.model.classification_heads["sentence_classification_head"].out_proj.weight_u.double().clone()
 
-    def logits(delta, **how):
-        nonlocal u
-        with torch.no_grad():
-            v = torch.nn.functional.normalize(matrix.T @ u, dim=0)
-            u = torch.nn.functional.normalize(matrix @ v, dim=0)
-        reference.weights[HEAD + "out_proj.weight"] = matrix / (u @ matrix @ v)
-        return reference.logits(delta, **how)
-
-    noised = logits(reference.drawn("uniform", 0.5 * reference.unit), detached=True)
-    clean = logits(reference.zero)
+    with torch.no_grad():
+        v = torch.nn.functional.normalize(matrix.T @ u, dim=0)
+        u = torch.nn.functional.normalize(matrix @ v, dim=0)
+    reference.weights[HEAD + "out_proj.weight"] = matrix / (u @ matrix @ v)
+    noised = reference.logits(reference.drawn("uniform", 0.5 * reference.unit), detached=True)
+    clean = reference.logits(reference.zero)
     loss = reference.cross_entropy(clean).sum() + 3 * divergence("symmetric_kl", clean, noised)
     del reference.weights[HEAD + "out_proj.weight"]
     reference.weights = {
