@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fairseq_robust_xlt.criterions.consistency import divergence, kl
 from fairseq_robust_xlt.criterions.ear import PushAndPull
+from fairseq_robust_xlt.criterions.generators import Generators
 from fairseq_robust_xlt.criterions.mixup import Mixup
 from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.perturbation import (
@@ -43,13 +44,14 @@ class Passes:
 
         loss = clean_weight * CE(x) + perturbed_weight * CE(x~) + consistency_weight * D(x, x~)   (+ terms of their own)
 
-    Every pass starts from the same state of the random number generators, so all passes of a step see the same
-    dropout masks: the ascent attacks the very network that is updated, and the step leaves the generators as the
-    standard method would. No pass that a loss already made is made again.
+    All passes of a step see the same dropout masks (the ascent attacks the very network that is updated), unless the
+    recipe says that each draws its own; either way the step leaves the random number generators as the standard method
+    would. No pass that a loss already made is made again.
 
     After `run()`: `loss` (per example, [batch], fp32), `clean_logits` and `perturbed_logits` ([batch, classes] or
     None), `norm_sum` and `norm_count` (of the perturbation, over tokens or sequences; None without one in the
-    embeddings), `non_finite` (examples whose ascent gradient was not finite, which were left unperturbed).
+    embeddings), `non_finite` (examples that were left unperturbed, because a gradient of the ascent was not finite, or
+    the class scores at a point that the loss is taken at).
     """
 
     def __init__(self, criterion: Criterion, model: nn.Module, sample: Sample):
@@ -57,7 +59,7 @@ class Passes:
         self.targets = sample["target"].view(-1)
         self.tokens = sample["net_input"]["src_tokens"]
         self.sequences = len(self.tokens) // len(self.targets)
-        self.generators = _Generators(self.tokens.device)
+        self.generators = Generators(self.tokens.device, own=self.recipe.dropout_masks == "own")
         self.clean_logits: Tensor | None = None
         self.perturbed_logits: Tensor | None = None
         self.norm_sum: Tensor | None = None
@@ -81,6 +83,7 @@ class Passes:
             self.loss = self.loss + recipe.clean_weight * self._losses(self.clean_logits)
         if recipe.bregman_weight:
             self._proximal()
+        self.generators.finish()
         return self
 
     # ---- what x~ is ------------------------------------------------------------------------------------------------
@@ -94,7 +97,8 @@ class Passes:
         delta = self._start()
         if recipe.perturbation == "random":
             # The clean pass comes last, so that DDP finds every parameter in the graph of the last pass.
-            points = [self._pass(delta)]
+            logits, delta = self._point(delta, torch.ones_like(self.mask[:, 0]))
+            points = [logits]
             if recipe.consistency_weight:
                 self.clean_logits = self._pass()
         else:
@@ -110,7 +114,9 @@ class Passes:
         recipe = self.recipe
         virtual, every = recipe.perturbation == "virtual", recipe.perturbed_points == "all"
         needs_clean = virtual or recipe.clean_weight or recipe.consistency_weight or recipe.bregman_weight
-        shared = bool(needs_clean) and not virtual and not recipe.perturb_start  # the first pass is the clean one
+        # The first pass is the clean one, if it starts there and trains what the clean one has to train.
+        shared = bool(needs_clean) and not virtual and not recipe.perturb_start
+        shared = shared and recipe.perturbed_embeddings == "trained"
         if needs_clean and not shared:
             self.clean_logits = self._pass()
         clean = self.clean_logits.detach() if virtual and self.clean_logits is not None else None
@@ -134,15 +140,26 @@ class Passes:
             scaled=recipe.perturb_direction == "scaled",
             keep_graphs=steps if every else int(shared),
         )
-        self.non_finite = (~finite).sum() // self.sequences
         if shared:
             self.clean_logits = points[0] if points else self._pass()
-        if not every:
-            return [self._pass(delta)], delta
-        if not bool(finite.all()):
+        if every and not bool(finite.all()):
             # A graph with a number that is not finite would carry it to the parameters whatever its loss counts for.
             points = [self._pass(torch.where(finite[:, None, None], point, 0.0)) for point in visited]
-        return [*points, self._pass(delta)], delta
+        logits, delta = self._point(delta, finite)
+        return [*points, logits] if every else [logits], delta
+
+    def _point(self, delta: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
+        """Class scores at `delta`, which the loss is taken at, and what is left of `delta`: an example whose scores are
+        not finite there is not moved, like those that are not `finite` [rows]. For this the host waits for the device.
+        """
+        logits = self._pass(delta)
+        known = torch.isfinite(logits.detach()).all(dim=-1)
+        finite = finite & known.repeat_interleave(self.sequences)
+        if not bool(known.all()) and not _passes_in_step(self.model):
+            delta = torch.where(finite[:, None, None], delta, 0.0)
+            logits = self._pass(delta)
+        self.non_finite = (~finite).sum() // self.sequences
+        return logits, delta
 
     def _two_views(self) -> None:
         """x~ is the text under noise."""
@@ -206,12 +223,12 @@ class Passes:
         return losses * torch.where(exponent.isfinite(), exponent.clamp(-100, 100), 0.0).exp2()
 
     def _proximal(self) -> None:
-        """The symmetric KL to the running average of the model, which sees the same dropout masks."""
+        """The symmetric KL to the running average of the model, in a pass like the others."""
         proximal, criterion = self.criterion.proximal, self.criterion
         if criterion.seed_and_update is None:
             raise UserError("--bregman-weight: needs one of the tasks of fairseq_robust_xlt, which count the updates")
         proximal.follow(self.model, criterion.seed_and_update[1])
-        self.generators.rewind()
+        self.generators.begin_pass()
         average = proximal.logits(self.model, lambda model: criterion.logits(model, self.sample))
         assert self.clean_logits is not None
         apart = divergence("symmetric_kl", "clean", average, self.clean_logits)
@@ -221,7 +238,7 @@ class Passes:
 
     def _pass(self, delta: Tensor | None = None, sample: Sample | None = None) -> Tensor:
         """Class scores of the batch; with `delta` added at the perturbed layer."""
-        self.generators.rewind()
+        self.generators.begin_pass()
         sample = self.sample if sample is None else sample
         if delta is None:
             return self.criterion.logits(self.model, sample)
@@ -275,15 +292,7 @@ class Passes:
         return [(*example, row) for example in examples for row in range(rows)]
 
 
-class _Generators:
-    """The states of torch's random number generators on the CPU and on one device."""
-
-    def __init__(self, device: torch.device):
-        self.device = device
-        self.cpu = torch.get_rng_state()
-        self.cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-    def rewind(self) -> None:
-        torch.set_rng_state(self.cpu)
-        if self.cuda is not None:
-            torch.cuda.set_rng_state(self.cuda, self.device)
+def _passes_in_step(model: nn.Module) -> bool:
+    """Whether a pass on one process alone would wait for the others for ever; there what is not finite stays so, for
+    the trainer's own check of the gradients."""
+    return any(type(module).__name__.startswith(("FullySharded", "SlowMo")) for module in model.modules())

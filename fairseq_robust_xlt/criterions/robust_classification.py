@@ -2,6 +2,7 @@
 
 import logging
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any, Optional
 
@@ -64,6 +65,9 @@ class RobustClassificationConfig(FairseqDataclass):
     )
     perturbed_embeddings: Optional[str] = field(
         default=None, metadata={"help": "in the perturbed pass, what lies below the perturbation: trained or detached"}
+    )
+    dropout_masks: Optional[str] = field(
+        default=None, metadata={"help": "of the passes of an update: shared by all, or each its own"}
     )
     clean_weight: Optional[float] = field(default=None, metadata={"help": "weight of the loss on the clean input"})
     perturbed_weight: Optional[float] = field(
@@ -143,13 +147,15 @@ class RobustClassificationCriterion(FairseqCriterion):
         # In evaluation there is no teacher, and its file may be gone.
         return Teacher(checkpoint, task.identity()) if not task.settings.scoring else None
 
-    def _check_spectral_norm(self, model):
+    def _normed_layer(self, model):
         heads: Any = unwrapped(model).classification_heads
-        if not hasattr(heads[self.classification_head_name].out_proj, "weight_orig"):
+        layer = heads[self.classification_head_name].out_proj
+        if not hasattr(layer, "weight_orig"):
             raise UserError(
                 f"--method {self.recipe.method}: needs a spectral norm on the classification head; add "
                 "--spectral-norm-classification-head"
             )
+        return layer
 
     def logits(self, model, sample):
         """Class scores [batch, classes] of a collated batch; in a multiple choice the classes are the options, each of
@@ -165,8 +171,10 @@ class RobustClassificationCriterion(FairseqCriterion):
             return self.evaluate(self.logits(model, sample), sample)
         targets = sample["target"].view(-1)
         if self.recipe.spectral_norm:
-            self._check_spectral_norm(model)
-        passes = Passes(self, model, sample).run()
+            with _one_power_iteration(self._normed_layer(model)):
+                passes = Passes(self, model, sample).run()
+        else:
+            passes = Passes(self, model, sample).run()
         loss = passes.loss.sum()
         log = self._log(loss, targets, sample)
         if passes.clean_logits is not None:
@@ -238,6 +246,22 @@ class RobustClassificationCriterion(FairseqCriterion):
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         return True
+
+
+@contextmanager
+def _one_power_iteration(layer):
+    """The spectral norm of `layer`, which a forward pass in training mode refines, is refined by the first one alone:
+    all passes of a step see one network."""
+
+    def refined(layer, _inputs, _output):
+        layer.eval()
+
+    handle = layer.register_forward_hook(refined)
+    try:
+        yield
+    finally:
+        handle.remove()
+        layer.train()
 
 
 def correct(logits, targets):

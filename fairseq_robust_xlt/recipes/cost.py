@@ -31,15 +31,21 @@ def count(recipe: Recipe) -> Count:
     # A stopped side of the consistency is made, but nothing flows back through it on that account.
     trains_clean = recipe.clean_weight or recipe.bregman_weight or (compares and recipe.consistency_stop != "clean")
     trains_clean = bool(trains_clean or recipe.embedding_push or recipe.attention_pull)
+    # All but a consistency that stops there train the perturbed pass.
+    trains_perturbed = (
+        recipe.perturbed_weight or recipe.teacher_weight or recipe.embedding_push or recipe.attention_pull
+    )
+    trains_perturbed = bool(trains_perturbed or (compares and recipe.consistency_stop != "perturbed"))
     makes_clean = trains_clean or compares or (ascends and recipe.perturbation == "virtual")
 
     points = recipe.perturb_steps if every else int(recipe.perturbs)
     steps = recipe.perturb_steps - every if ascends else 0
     # The first pass of an ascent from the clean input is the clean one; a point of the loss needs no second pass.
     shared = makes_clean and steps > 0 and recipe.perturbation == "ascent" and not recipe.perturb_start
+    shared = shared and recipe.perturbed_embeddings == "trained"
     others = (recipe.teacher_weight > 0) + (recipe.bregman_weight > 0)  # other models: a forward pass each
     forward = (makes_clean and not shared) + (steps + 1 if ascends else points) + others
-    trained = (trains_clean and not (shared and every)) + points
+    trained = (trains_clean and not (shared and every and trains_perturbed)) + points * trains_perturbed
     return Count(forward, steps + trained, trained)
 
 

@@ -16,6 +16,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "perturb_direction": ("steepest", "scaled"),
     "perturbed_points": ("last", "all"),
     "perturbed_embeddings": ("trained", "detached"),
+    "dropout_masks": ("shared", "own"),
     "radius_unit": ("relative", "absolute"),
     "consistency": ("kl", "symmetric_kl", "js", "mse"),
     "consistency_stop": ("none", "clean", "perturbed", "each"),
@@ -49,6 +50,8 @@ class Recipe:
                        random start)
     perturbed_points:  x~ is the last point of the ascent, or all its points, whose losses are averaged (FreeLB)
     perturbed_embeddings: "detached": the perturbed pass does not train what lies below the perturbation (R3F)
+    dropout_masks:     "shared": all passes of an update have the same, so that nothing but the perturbation sets x~
+                       apart from x; "own": each pass draws its own, and a consistency compares two of them too
 
     consistency:       D: "kl" (clean || perturbed), "symmetric_kl", "js" (Jensen-Shannon) or "mse" of probabilities
     consistency_stop:  the side whose gradient is stopped in D; "each": in each direction of symmetric_kl its target
@@ -78,6 +81,7 @@ class Recipe:
     perturb_start: float = 0.0
     perturbed_points: str = "last"
     perturbed_embeddings: str = "trained"
+    dropout_masks: str = "shared"
     radius: float = 0.0
     radius_unit: str = "relative"
     consistency: str = "symmetric_kl"

@@ -71,29 +71,34 @@ class CrossLingualDataset(FairseqDataset):
         """A batch: `src_tokens` [rows, length] padded on the right, `target` [batch], perhaps `language` [batch].
 
         A row for each example; in a multiple choice one for each of its `options`, those of an example side by side.
-        Where a method compares two views of a text, `noised_input` is as `net_input`, which is clean then.
+        Where a method compares two views of a text, `noised_input` is as `net_input`, which is clean then, and as long.
         """
         if not samples:
             return {}
         ids = torch.tensor([sample["id"] for sample in samples])
-        net_input = self._padded(samples, "tokens")
+        views = ["tokens", "noised"] if self.two_views else ["tokens"]
+        # All views are padded to one length: on a CPU fairseq draws dropout masks and left out layers from one stream,
+        # and two passes share them only where they draw as many numbers.
+        longest = max(len(row) for sample in samples for view in views for row in sample[view])
+        inputs = [self._padded(samples, view, longest) for view in views]
         return {
             "subset": self.name,
             "id": ids,
-            "net_input": net_input,
-            **({"noised_input": self._padded(samples, "noised")} if self.two_views else {}),
+            "net_input": inputs[0],
+            **({"noised_input": inputs[1]} if self.two_views else {}),
             "target": self.labels[ids],
             # An accuracy for each language is logged where there are several.
             **({"language": self.languages[ids]} if self.multilingual else {}),
             **({"options": self.options} if self.options else {}),
             "nsentences": len(samples),
-            "ntokens": int(net_input["src_lengths"].sum()),
+            "ntokens": int(inputs[0]["src_lengths"].sum()),
         }
 
-    def _padded(self, samples: list[dict[str, Any]], view: str) -> dict[str, torch.Tensor]:
+    def _padded(self, samples: list[dict[str, Any]], view: str, length: int) -> dict[str, torch.Tensor]:
         rows = [tokens for sample in samples for tokens in sample[view]]
         lengths = torch.tensor([len(row) for row in rows])
-        return {"src_tokens": data_utils.collate_tokens(rows, self.vocabulary.pad), "src_lengths": lengths}
+        tokens = data_utils.collate_tokens(rows, self.vocabulary.pad, pad_to_length=length)
+        return {"src_tokens": tokens, "src_lengths": lengths}
 
     def num_tokens(self, index: int) -> int:
         """What counts towards --max-tokens: every option's row is as long as the longest."""

@@ -208,13 +208,16 @@ def test_the_loss_is_a_softmax_over_the_options(method, folder, encoder_dir, tmp
     assert float(loss) == pytest.approx(wanted, rel=1e-4)
 
 
-@pytest.mark.parametrize("method", ["rs-rp", "adv", "fgm", "rs-da"])
+@pytest.mark.parametrize(
+    "method", ["rs-rp", "adv", "fgm", "freelb", "r3f", "smart", "rs-da", "mixup", "xtune", "ear --attention-layer 2"]
+)
 def test_every_method_trains(method, folder, encoder_dir, synonyms, tmp_path):
-    noise = ("--synonyms", str(synonyms)) if method == "rs-da" else ()
-    run = Training(*train_arguments(folder / "csqa", encoder_dir, tmp_path, "--method", method, *noise, task="csqa"))
+    method, *flags = method.split()
+    flags += ["--synonyms", str(synonyms)] if method in ("rs-da", "xtune", "ear") else []
+    run = Training(*train_arguments(folder / "csqa", encoder_dir, tmp_path, "--method", method, *flags, task="csqa"))
     logs = run.train(12)
     assert sum(log["loss"] for log in logs[-3:]) < sum(log["loss"] for log in logs[:3])
-    if method != "rs-da":
+    if method in ("rs-rp", "adv", "fgm", "r3f", "smart"):  # FreeLB's ball is the whole sequence's
         radius = run.criterion.recipe.radius * float(run.model.embedding_norm)
         assert all(0.5 * radius < log["perturb_norm"] <= radius * 1.001 + 1e-5 for log in logs)
 

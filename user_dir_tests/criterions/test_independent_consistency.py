@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from plain import HEAD, Reference, divergence, into_the_ball, length, run
+from conftest import Training, train_arguments
+from plain import HEAD, KEY, Reference, divergence, into_the_ball, length, run
+
+from fairseq_robust_xlt.perturbation import changed
 
 __all__ = ["run"]  # a fixture
 
@@ -28,34 +31,43 @@ def test_r3f(run, kind, stop) -> None:
     reference.check(training, reference.cross_entropy(clean).sum() + 3 * apart)
 
 
-def test_r3f_as_published(run) -> None:
-    """Uniform in [-1e-5, 1e-5] for each number; so small that the loss is that of the standard method."""
-    training = run("--method", "r3f:paper")
-    reference = Reference(training)
-    delta = reference.drawn("uniform", 1e-5, norm="linf")
+def test_r3f_as_published(sib_folder, encoder_dir, tmp_path) -> None:
+    """Uniform in [-1e-5, 1e-5] for each number, which moves little: the two passes differ by their dropout masks."""
+    training = Training(*train_arguments(sib_folder, encoder_dir, tmp_path, "--method", "r3f:paper", task="sib200"))
+    training.batch = batch = next(iter(training.groups()))[0]
+    model, criterion = training.model.train(), training.criterion.train()
+    delta = Reference(training).drawn("uniform", 1e-5, norm="linf").float()
     assert 0.99e-5 < delta.abs().max() <= 1e-5
-    clean, noised = reference.logits(reference.zero), reference.logits(delta, detached=True)
-    reference.check(training, reference.cross_entropy(clean).sum() + divergence("symmetric_kl", clean, noised))
+    torch.manual_seed(11)
+    with changed(model, 0, lambda words: words.detach() + delta):
+        noised = criterion.logits(model, batch)
+    clean = criterion.logits(model, batch)
+    apart = divergence("symmetric_kl", clean, noised)
+    assert apart > 0.01
+    wanted = torch.nn.functional.cross_entropy(clean, batch["target"], reduction="sum") + apart
+    criterion.seed_and_update = KEY
+    torch.manual_seed(11)
+    loss, _, _ = criterion(model, batch)
+    torch.testing.assert_close(loss, wanted)
+    parameters = list(model.parameters())
+    for found, want in zip(torch.autograd.grad(loss, parameters), torch.autograd.grad(wanted, parameters), strict=True):
+        torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-6)
 
 
 def test_r4f(run) -> None:
-    """The head's last matrix is divided by its largest singular value, as one step of power iteration a pass finds it
+    """The head's last matrix is divided by its largest singular value, as one step of power iteration finds it
     (Miyato et al. 2018, algorithm 1)."""
     training = run("--method", "r4f", "--consistency-weight", "3")
     reference = Reference(training)
     matrix = reference.weights.pop(HEAD + "out_proj.weight_orig")
     u = training.model.classification_heads["sentence_classification_head"].out_proj.weight_u.double().clone()
 
-    def logits(delta, **how):
-        nonlocal u
-        with torch.no_grad():
-            v = torch.nn.functional.normalize(matrix.T @ u, dim=0)
-            u = torch.nn.functional.normalize(matrix @ v, dim=0)
-        reference.weights[HEAD + "out_proj.weight"] = matrix / (u @ matrix @ v)
-        return reference.logits(delta, **how)
-
-    noised = logits(reference.drawn("uniform", 0.5 * reference.unit), detached=True)
-    clean = logits(reference.zero)
+    with torch.no_grad():
+        v = torch.nn.functional.normalize(matrix.T @ u, dim=0)
+        u = torch.nn.functional.normalize(matrix @ v, dim=0)
+    reference.weights[HEAD + "out_proj.weight"] = matrix / (u @ matrix @ v)
+    noised = reference.logits(reference.drawn("uniform", 0.5 * reference.unit), detached=True)
+    clean = reference.logits(reference.zero)
     loss = reference.cross_entropy(clean).sum() + 3 * divergence("symmetric_kl", clean, noised)
     del reference.weights[HEAD + "out_proj.weight"]
     reference.weights = {

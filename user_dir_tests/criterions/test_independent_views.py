@@ -61,6 +61,19 @@ def test_xtune(two_views) -> None:
     reference.check(training, reference.cross_entropy(clean).sum() + 2 * term)
 
 
+def test_xtune_stage2_but_for_its_teacher(two_views) -> None:
+    """Both texts are trained on, each with its weight (the teacher has a test of its own)."""
+    weights = ("--clean-weight", "0.5", "--perturbed-weight", "0.7", "--consistency-weight", "2")
+    training, view = two_views("--method", "xtune-stage2", *weights, "--teacher-weight", "0")
+    reference = Reference(training)
+    clean = reference.logits(reference.zero)
+    noised = scores(reference.weights, view, words_of(reference.weights, view))
+    term = divergence("kl", clean.detach(), noised) + divergence("kl", noised.detach(), clean)
+    losses = [reference.cross_entropy(logits).sum() for logits in (clean, noised)]
+    assert abs(losses[0] - losses[1]) > 1e-2
+    reference.check(training, 0.5 * losses[0] + 0.7 * losses[1] + 2 * term)
+
+
 @pytest.mark.parametrize("layer", [1, 2])
 def test_ear(two_views, layer) -> None:
     flags = ("--embedding-push", "0.3", "--attention-pull", "5", "--attention-layer", str(layer))

@@ -32,8 +32,14 @@ def without(batch: dict, row: int) -> dict:
     [
         ("adv",),
         ("adv", "--perturb-layer", "2"),
+        ("adv", "--perturb-steps", "1", "--perturb-start", "0"),
+        ("fgm",),
         ("fgm", "--perturb-steps", "2"),
+        ("rs-rp",),
+        ("r3f",),
+        ("r3f", "--dropout-masks", "own"),
         ("freelb",),
+        ("freelb", "--perturb-start", "0"),
         ("freelb", "--perturb-steps", "3", "--perturb-start", "0"),
         ("smart",),
         ("alum",),
@@ -109,6 +115,23 @@ def test_tiny_gradients_survive_fp16(run, method) -> None:
     p = torch.nn.functional.cosine_similarity(exact, half, dim=1)
     assert exact.norm(dim=1).min() > 0.5
     assert p.min() > (0.7 if method == "smart" else 0.98)
+
+
+def test_a_detached_ascent_leaves_the_clean_pass_its_gradient(run, tmp_path) -> None:
+    """An ascent from the clean input may share its first pass with the clean loss, but not where that is detached."""
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        "defaults: {clean_weight: 1, perturbed_weight: 1, perturbation: ascent, perturbed_embeddings: detached, "
+        "radius: 0.05}",
+        encoding="utf-8",
+    )
+    training = run("--method", str(recipe))
+    found, _ = gradients(training, training.batch)
+    table = "encoder.sentence_encoder.embed_tokens.weight"
+    assert found[table].abs().sum() > 0
+    wanted, _ = gradients(run("--method", "standard"), training.batch)
+    torch.testing.assert_close(found[table], wanted[table])
+    assert all((found[name] != 0).any() for name in wanted if (wanted[name] != 0).any())
 
 
 def test_what_has_no_weight_is_not_made(run) -> None:

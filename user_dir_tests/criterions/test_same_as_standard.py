@@ -83,13 +83,14 @@ def test_any_other_radius_is_another_training(trained) -> None:
         assert differing(trained("--method", method)["model"], standard["model"])
 
 
-@pytest.mark.parametrize("method", ["fgm", "freelb", "r3f", "smart", "alum"])
+@pytest.mark.parametrize("method", ["fgm", "freelb", "r3f", "r4f", "smart", "alum"])
 def test_several_passes_of_radius_zero_have_the_gradient_of_the_standard_method(
     method, sib_folder, encoder_dir, tmp_path
 ) -> None:
     """Parts of one loss, or that and a divergence of 0, with the same dropout masks in every pass."""
     gradients = []
-    for name, flags in (("standard", ()), (method, ("--radius", "0"))):
+    head = ("--spectral-norm-classification-head",) if method == "r4f" else ()
+    for name, flags in (("standard", head), (method, ("--radius", "0"))):
         run = Training(
             *train_arguments(sib_folder, encoder_dir, tmp_path / name, "--method", name, *flags, task="sib200")
         )
@@ -105,6 +106,31 @@ def test_several_passes_of_radius_zero_have_the_gradient_of_the_standard_method(
     assert standard.keys() == robust.keys()
     for name, gradient in standard.items():
         torch.testing.assert_close(robust[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["r3f", "smart", "alum"])
+def test_own_dropout_masks(method, sib_folder, encoder_dir, tmp_path) -> None:
+    """Two passes of an unmoved input differ by their masks alone; what is drawn afterwards is as without the second."""
+    layerdrop = ("--encoder-layerdrop", "0.4")  # layers are drawn too
+    losses, states = {}, {}
+    for masks in ("shared", "own", ""):
+        flags = ("--dropout-masks", masks, "--clean-weight", "0", "--radius", "0") if masks else ()
+        name = method if masks else "standard"
+        run = Training(
+            *train_arguments(
+                sib_folder, encoder_dir, tmp_path / masks, "--method", name, *flags, *layerdrop, task="sib200"
+            )
+        )
+        batch = next(iter(run.groups()))[0]
+        run.model.train()
+        run.criterion.train()
+        torch.manual_seed(3)
+        losses[masks] = float(run.criterion(run.model, batch)[0].detach()) / len(batch["id"])
+        states[masks] = torch.get_rng_state()
+    assert losses["own"] > 1e-4
+    assert abs(losses["shared"]) < 1e-7
+    assert torch.equal(states["shared"], states[""])
+    assert torch.equal(states["own"], states[""])
 
 
 @pytest.mark.parametrize("layerdrop", [(), ("--encoder-layerdrop", "0.4")], ids=["all layers", "layerdrop"])

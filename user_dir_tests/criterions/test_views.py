@@ -39,13 +39,42 @@ def test_a_batch_has_the_clean_and_the_noised_text(start) -> None:
             dataset = run.task.datasets["train"]
             dataset.set_epoch(epoch)
             batches.append(dataset.collater([dataset[i] for i in range(40)]))
-        for key in ("src_tokens", "src_lengths"):
-            assert torch.equal(batches[0]["net_input"][key], batches[1]["net_input"][key])
-            assert torch.equal(batches[0]["noised_input"][key], batches[2]["net_input"][key])
+        longest = max(int(batch["net_input"]["src_lengths"].max()) for batch in batches)
+        for view, batch in (("net_input", batches[1]), ("noised_input", batches[2])):
+            found, wanted = batches[0][view], batch["net_input"]
+            assert torch.equal(found["src_lengths"], wanted["src_lengths"])
+            length = wanted["src_tokens"].size(1)
+            assert torch.equal(found["src_tokens"][:, :length], wanted["src_tokens"])
+            assert (found["src_tokens"][:, length:] == 1).all()  # padding
+            assert found["src_tokens"].size(1) == longest
         assert "noised_input" not in batches[2]
     both.task.load_dataset("valid")
     dataset = both.task.datasets["valid"]
     assert "noised_input" not in dataset.collater([dataset[0]])
+
+
+def test_both_views_leave_out_the_same_layers(start) -> None:
+    """Also where the noised texts are longer: masks and layers are drawn from one stream on a CPU."""
+    run = start("--method", "xtune", "--encoder-layerdrop", "0.5")
+    dataset, layers = run.task.datasets["train"], list(run.model.encoder.sentence_encoder.layers.children())
+    samples = [dataset[i] for i in range(8)]
+    for sample in samples:
+        sample["noised"] = [torch.cat([row[:-1], row[1:]]) for row in sample["noised"]]
+    batch, reached = dataset.collater(samples), []
+    handles = [layer.register_forward_hook(lambda m, *_: reached.append(m)) for layer in layers]
+    run.model.train()
+    run.criterion.train()
+    kinds = set()
+    for seed in range(12):
+        reached.clear()
+        torch.manual_seed(seed)
+        run.criterion(run.model, batch)
+        half = len(reached) // 2
+        assert reached[:half] == reached[half:]
+        kinds.add(half)
+    for handle in handles:
+        handle.remove()
+    assert len(kinds) > 1  # layers were left out
 
 
 def test_the_second_view_needs_a_noise(tmp_path, sib_folder, encoder_dir) -> None:
@@ -92,7 +121,7 @@ def test_teachers_that_do_not_fit(start, teacher, standard_run, tmp_path) -> Non
     other = str(standard_run / "checkpoint_last.pt")  # of another benchmark
     said = mistake(start, "--method", "xtune-stage2", "--teacher", other)
     assert f"--teacher {other}" in said
-    assert "entailment" in said
+    assert "of kind pair" in said
     missing = str(tmp_path / "none.pt")
     assert missing in mistake(start, "--method", "xtune-stage2", "--teacher", missing)
 

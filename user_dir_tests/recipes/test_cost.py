@@ -64,6 +64,7 @@ EXAMPLES = [(name, {}) for name in recipes.names() if name not in ("r4f", "xtune
     ("freelb", {"clean_weight": 1.0, "perturb_start": 0.0}),
     ("freelb", {"clean_weight": 1.0}),
     ("r3f", {"consistency_stop": "clean"}),
+    ("r3f", {"consistency_stop": "perturbed"}),
     ("r3f", {"consistency_stop": "clean", "clean_weight": 0.0}),
     ("smart", {"perturb_steps": 2}),
     ("smart", {"bregman_weight": 1.0}),
@@ -83,7 +84,11 @@ def test_the_criterion_makes_as_many_passes_as_counted(model, method, overrides)
 
 
 # What a model of their own or a pass without a gradient holds is not counted.
-_PLAIN = [example for example in EXAMPLES if "bregman_weight" not in example[1] and "clean_weight" not in example[1]]
+_PLAIN = [
+    (method, overrides)
+    for method, overrides in EXAMPLES
+    if not {"bregman_weight", "clean_weight"} & overrides.keys() and overrides.get("consistency_stop") != "perturbed"
+]
 
 
 @pytest.mark.parametrize(("method", "overrides"), _PLAIN, ids=lambda value: str(value))
@@ -114,6 +119,17 @@ def test_known_costs(tmp_path) -> None:
         "defaults: {clean_weight: 1, perturbed_weight: 1, perturbation: ascent, perturb_steps: 1, perturb_start: 1}"
     )
     assert recipes.count(recipes.resolve(str(own))) == (3, 3, 2)
+
+
+def test_a_detached_ascent_shares_no_pass(model, tmp_path) -> None:
+    own = tmp_path / "own.yaml"
+    settings = "clean_weight: 1, perturbed_weight: 1, perturbation: ascent, perturbed_embeddings: detached, radius: 0.1"
+    own.write_text(f"defaults: {{{settings}}}", encoding="utf-8")
+    with FlopCounterMode(display=False) as counter:
+        recipe = step(model, str(own), {})
+    assert recipes.count(recipe) == (3, 3, 2)
+    one = footprint.flops(SHAPE, BATCH, LENGTH, CLASSES)
+    assert counter.get_total_flops() == footprint.flops_of_update(one, recipes.count(recipe))
 
 
 def test_log_and_signature_carry_it(xnli_folder, encoder_dir, tmp_path) -> None:

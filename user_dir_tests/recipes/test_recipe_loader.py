@@ -48,6 +48,7 @@ METHODS = {
     *("standard", "rs-rp", "rs-da", "adv", "fgm", "freelb", "r3f", "r4f", "smart", "alum", "mixup"),
     *("xtune", "xtune-stage2", "ear"),
 }
+PUBLISHED = {"freelb", "r3f", "r4f", "smart", "alum", "xtune", "xtune-stage2", "ear"}
 
 
 def test_the_published_values() -> None:
@@ -57,16 +58,32 @@ def test_the_published_values() -> None:
         0.3,
         "absolute",
         "sequence",
-        2,
+        3,
     )
     assert freelb.perturb_step_size * freelb.radius == pytest.approx(0.1)
     assert freelb.perturb_start * freelb.radius == pytest.approx(0.1)
     for method in ("r3f:paper", "r4f:paper"):
         r3f = recipes.resolve(method)
         assert (r3f.radius, r3f.perturb_norm, r3f.perturb_draw, r3f.consistency_weight) == (1e-5, "linf", "uniform", 1)
-    assert recipes.resolve("alum:paper").consistency_weight == 10
-    assert recipes.resolve("xtune:paper").consistency_weight == pytest.approx(5 / 3)
-    for method in ("standard", "rs-rp", "rs-da", "adv", "fgm", "mixup"):
+    smart = recipes.resolve("smart:paper")
+    assert (smart.radius, smart.radius_unit, smart.perturb_norm, smart.perturb_steps) == (1e-5, "absolute", "linf", 1)
+    assert smart.perturb_step_size * smart.radius == pytest.approx(1e-3)
+    assert (smart.perturb_draw, smart.perturb_start * smart.radius / 2) == ("gaussian", pytest.approx(1e-5))
+    alum = recipes.resolve("alum:paper")
+    assert alum.consistency_weight == 10
+    assert alum.radius_unit == "relative"  # its script has a step and no ball
+    xtune = recipes.resolve("xtune:paper")
+    assert (xtune.clean_weight, xtune.perturbed_weight, xtune.teacher_weight) == (1, 0, 0)
+    assert xtune.consistency_weight == pytest.approx(5 / 3)
+    second = recipes.resolve("xtune-stage2:paper")
+    assert (second.clean_weight, second.perturbed_weight) == (0.5, 0.5)
+    assert (second.consistency_weight, second.teacher_weight) == pytest.approx((5 / 3, 5 / 3))
+    ear = recipes.resolve("ear:paper")
+    assert (ear.embedding_push, ear.attention_pull, ear.attention_layer) == (0.1, 1, 6)  # its code counts from 0
+    own = {m for m in METHODS if recipes.resolve(m + (":paper" if m in PUBLISHED else "")).dropout_masks == "own"}
+    assert own == {"r3f", "r4f", "smart", "alum", "xtune", "xtune-stage2"}
+    assert {recipes.resolve(m).dropout_masks for m in METHODS} == {"shared"}
+    for method in METHODS - PUBLISHED:
         with pytest.raises(UserError, match="no published values"):
             recipes.resolve(method + ":paper")
 
