@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.perturbation.ball import round_towards_zero
 
 #: What a block does to embeddings or hidden states [batch, length, dim].
 Change = Callable[[Tensor], Tensor]
@@ -50,7 +51,8 @@ def changed(model: nn.Module, layer: int, change: Change) -> Iterator[None]:
 def perturbed(module: nn.Embedding, delta: Tensor) -> Iterator[None]:
     """Add `delta` [batch, length, dim] to the output of the word embeddings in the one forward pass inside the block.
 
-    `delta` is cast to the output's dtype; gradients flow to it. The hook is removed however the block ends.
+    `delta` is rounded towards zero where the output is in 16 bits; gradients flow to it.
+    The hook is removed however the block ends.
     Raises RuntimeError as `changed` does, and when `module` is called with a batch of another shape.
     """
     with _block(module, lambda output: added(output, delta), _behind_words):
@@ -58,12 +60,19 @@ def perturbed(module: nn.Embedding, delta: Tensor) -> Iterator[None]:
 
 
 def added(hidden: Tensor, delta: Tensor) -> Tensor:
-    """`hidden` + `delta`, in the dtype of `hidden` and without broadcasting."""
+    """`hidden` + `delta`, in the dtype of `hidden` and without broadcasting.
+
+    A `delta` in a wider dtype is rounded towards zero, so that it stays in its ball.
+    """
     if delta.shape != hidden.shape:
         raise RuntimeError(
             f"a perturbation of shape {list(delta.shape)} does not fit embeddings of shape {list(hidden.shape)}"
         )
-    return hidden + delta.to(hidden.dtype)
+    if delta.dtype != hidden.dtype:
+        rounded = round_towards_zero(delta.detach(), hidden.dtype).to(delta.dtype)
+        # The sum is `rounded` to the bit; written so, the gradient goes to `delta`.
+        delta = (delta + (rounded - delta.detach())).to(hidden.dtype)
+    return hidden + delta
 
 
 class _Once:

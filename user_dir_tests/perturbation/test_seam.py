@@ -7,6 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.perturbation import find_word_embeddings, perturbed
+from fairseq_robust_xlt.perturbation.ball import round_towards_zero
 
 TOKENS = torch.tensor([[0, 5, 2], [0, 7, 1]])
 
@@ -51,13 +52,28 @@ def hooks(module: nn.Module) -> int:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_it_adds_exactly(dtype: torch.dtype) -> None:
     table = nn.Embedding(10, 4).to(dtype)
-    delta = torch.randn(2, 3, 4)
+    delta = torch.randn(2, 3, 4, requires_grad=True)
     clean = table(TOKENS)
     with perturbed(table, delta):
         noisy = table(TOKENS)
     assert noisy.dtype == dtype
-    assert torch.equal(noisy, clean + delta.to(dtype))
+    assert torch.equal(noisy, clean + round_towards_zero(delta.detach(), dtype))
+    (gradient,) = torch.autograd.grad(noisy.sum(), delta)
+    assert torch.equal(gradient, torch.ones(2, 3, 4))
     assert torch.equal(table(TOKENS), clean)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_it_stays_in_the_ball_in_16_bits(dtype: torch.dtype) -> None:
+    """Numbers that rounding to the nearest would make larger; where the embeddings are zero, they are seen alone."""
+    table = nn.Embedding(10, 4).to(dtype)
+    nn.init.zeros_(table.weight)
+    delta = torch.cat([torch.randn(2, 3, 2), 1e-6 * torch.randn(2, 3, 2)], dim=2)
+    assert (delta.to(dtype).float().abs() > delta.abs()).any()
+    with perturbed(table, delta):
+        moved = table(TOKENS).float()
+    assert (moved.abs() <= delta.abs()).all()
+    torch.testing.assert_close(moved, delta, rtol=torch.finfo(dtype).eps, atol=1e-7)
 
 
 @pytest.mark.parametrize("recompute", [False, True])
