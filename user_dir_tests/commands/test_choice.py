@@ -205,7 +205,7 @@ def test_the_loss_is_a_softmax_over_the_options(method, folder, encoder_dir, tmp
             run.model(row[row != pad][None], classification_head_name="sentence_classification_head")[0] for row in rows
         ]
         wanted += float(F.cross_entropy(torch.cat(scores).detach().view(1, 5), torch.tensor([target])))
-    assert float(loss) == pytest.approx(wanted, rel=1e-4)
+    assert loss.item() == pytest.approx(wanted, rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -56,12 +56,14 @@ def test_a_head_of_another_size_is_refused(standard_run, sib_folder, encoder_dir
     assert (tmp_path / "run/checkpoint_last.pt").is_file()
 
 
-def test_an_explicit_task_with_other_labels_is_refused(standard_run, sib_folder):
+def test_an_explicit_task_with_other_labels_or_of_another_kind_is_refused(standard_run, sib_folder, xnli_folder):
     """fairseq takes the task from the checkpoint and drops the flag."""
+    arguments = score_arguments(xnli_folder, standard_run / "checkpoint_best.pt", task="pawsx")
+    message = mistake(validate_in_process, *arguments, "--valid-subset", "dev")
+    assert "labels contradiction, entailment, neutral and the benchmark pawsx has 0, 1" in message
     arguments = score_arguments(sib_folder, standard_run / "checkpoint_best.pt", task="sib200")
     message = mistake(validate_in_process, *arguments, "--valid-subset", "dev")
-    assert "contradiction" in message
-    assert "sib200" in message
+    assert "of kind pair and sib200 is of kind sentence" in message
 
 
 def test_an_explicit_stock_task_is_refused(standard_run, xnli_folder):

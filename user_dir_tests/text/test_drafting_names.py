@@ -8,6 +8,7 @@ import pytest
 from conftest import topic_rows
 from drafts import NAMES, drafted, put, refused
 
+from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.text import load_subset
 from fairseq_robust_xlt.text.drafting import draft
 
@@ -282,5 +283,6 @@ def test_a_column_of_languages_that_contradicts_the_names_is_said(data):
     (data / "train-en.tsv").rename(data / "train.tsv")
     (data / "dev-en.tsv").unlink()
     _, (remark,) = draft(data, "own")
-    assert "but the file's name says sw: only rows of sw are read" in remark
-    assert len(load_subset(drafted(data), data, "test-sw")) == 20
+    assert "but the file's name says sw: rows of another language are refused" in remark
+    with pytest.raises(UserError, match=r"test-sw\.tsv:22: a row in language 'en' in a file of 'sw'"):
+        load_subset(drafted(data), data, "test-sw")

@@ -46,10 +46,11 @@ def other_languages(guesses: Sequence[tuple[Sample, Guess]]) -> list[str]:
             counts = ", ".join(f"{code} in {others[code]}" for code in few) + (
                 ", ..." if len(others) > len(few) else ""
             )
-            taken = f"only rows of {named} are" if "language" in found.columns else f"all rows count as {named} and are"
+            read = "language" in found.columns
+            taken = "rows of another language are refused" if read else f"all rows count as {named}"
             remarks.append(
                 f"{one.file.name}: the column {found.language.name} has {counts} of {len(one.rows)} rows, but the "
-                f"file's name says {named}: {taken} read; if the column is right, take the language out of the name"
+                f"file's name says {named}: {taken}; if the column is right, take the language out of the name"
             )
     return remarks
 
