@@ -177,7 +177,7 @@ class CrossLingualTask(FairseqTask):
     def load_dataset(self, split, combine=False, task_cfg=None, epoch=1, **kwargs):
         """Read and encode a subset (see `text.subsets` for the names)."""
         subset = text.resolve(self.benchmark, self.settings.data, split)
-        examples = text.load_subset(self.benchmark, self.settings.data, split)
+        examples = text.load_subset(self.benchmark, self.settings.data, subset)
         encoded = text.encode(examples, self.vocabulary, self.cfg.max_length)
         training = subset.split == "train" and not self.settings.scoring
         unlabelled = next((example for example in examples if example.label is None), None)

@@ -70,12 +70,12 @@ def resolve(benchmark: Benchmark, folder: str | os.PathLike[str], subset: str) -
     return Subset(subset, split, here, missing, tuple(itertools.product(here, here)) if paired else ())
 
 
-def load_subset(benchmark: Benchmark, folder: str | os.PathLike[str], subset: str) -> list[Example]:
-    """The examples of a subset, language after language or pair after pair; see `resolve` for the names.
+def load_subset(benchmark: Benchmark, folder: str | os.PathLike[str], subset: str | Subset) -> list[Example]:
+    """The examples of a subset, language after language or pair after pair: a name (see `resolve`) or what it means.
 
     Raises `UserError` for whatever `readers.read` refuses, and for pairs of languages that are not line-aligned.
     """
-    resolved = resolve(benchmark, folder, subset)
+    resolved = resolve(benchmark, folder, subset) if isinstance(subset, str) else subset
     by_language = read_languages(benchmark, folder, resolved.split, resolved.languages)
     if not resolved.pairs:
         return [example for language in resolved.languages for example in by_language[language]]
