@@ -1,5 +1,6 @@
 """Choose radii by the rule: the largest whose English-dev accuracy (mean over seeds) lies within one standard error of
-the best of the grid. Usage: choose.py RUNS COMMAND GRID.json (COMMAND, which ran the grid, is written into it)
+the best of the grid; and the standard whose accuracy there is best, the tuned one.
+Usage: choose.py RUNS COMMAND GRID.json METHOD... (COMMAND, which ran the grid, is written into it)
 
 The standard error is that of the best point's accuracy on the dev examples, sqrt(p (1 - p) / n): the seeds of a point
 share these examples, so it does not shrink with the seeds.
@@ -22,19 +23,27 @@ def choose(points: dict[float, list[float]], n: int) -> tuple[float, float]:
     return max(radius for radius, mean in means.items() if mean >= threshold), threshold
 
 
-def main(runs: str, command: str, out: str) -> None:
+def is_standard(method: str) -> bool:
+    """Whether this is the standard method: as it is, or with other settings (dropout-0.3, lr-x2, epochs-x2.33)."""
+    return method.split("-")[0] in ("standard", "dropout", "lr", "epochs")
+
+
+def main(runs: str, command: str, out: str, *methods: str) -> None:
     grid: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     n = 0
     for path in sorted(Path(runs).glob("*/train.log")):
         method, radius, _ = path.parent.name.rsplit("-", 2)
+        if method not in methods or not (path.parent / "done").exists():
+            continue
         log = path.read_text(encoding="utf-8")
         (n,) = map(int, re.findall(r"\| valid: (\d+) examples in en,", log))
         (accuracy,) = re.findall(r'"valid_accuracy": "([\d.]+)"', log)  # English dev, at the end of the training
         grid[method][float(radius)].append(round(float(accuracy) / 100, 6))
     result = {}
-    standard = grid.pop("standard")
     for method, points in grid.items():
-        points.update(standard)  # a robust method at radius 0 is the standard one
+        if is_standard(method):
+            continue
+        points.update(grid["standard"])  # a robust method at radius 0 is the standard one
         chosen, threshold = choose(points, n)
         result[method] = {
             "points": [{"radius": r, "english_dev": points[r]} for r in sorted(points)],
@@ -45,8 +54,12 @@ def main(runs: str, command: str, out: str) -> None:
         for radius in sorted(points):
             accuracies = " ".join(f"{100 * value:.1f}" for value in points[radius])
             print(f"  radius {radius:g}: {accuracies}{'  <- chosen' if radius == chosen else ''}")
+    standards = {method: points[0.0] for method, points in grid.items() if is_standard(method)}
+    tuned = max(standards, key=lambda method: sum(standards[method]) / len(standards[method]))
+    print(f"tuned standard: {tuned} of {', '.join(standards)}")
+    found = {"standards": {"english_dev": standards, "tuned": tuned}, "methods": result}
     with atomic_write(out) as file:
-        json.dump({"command": command, "dev_examples": n, "methods": result}, file, indent=1)
+        json.dump({"command": command, "dev_examples": n, **found}, file, indent=1)
         file.write("\n")
 
 

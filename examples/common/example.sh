@@ -2,8 +2,8 @@
 #   benchmark  a name, or a table
 #   epochs, train    the training's length, and flags that it alone has (--lr, --batch-size)
 #   grid       [METHOD]=radii, declared before they were run
-#   radius     [METHOD]=the radius that the rule chose from the grid
-# and where they differ from what is below: data, subsets, synonyms; score_benchmark and score_data (another benchmark
+#   radius     [METHOD]=a radius for where no grid has been run: grid.json holds those that the rule chose
+# and where they differ from what is below: shown (languages in the README's table), data, subsets, synonyms; score_benchmark and score_data (another benchmark
 # is scored); cut="TRAIN OTHER" (only so many lines of each training file and of each other file); device=--cpu (the
 # CPU even where there is a GPU). `run.sh` trains every method with every seed, scores and compares them;
 # `run.sh grid` runs the grid on source-language dev only, writes grid.json, and ends.
@@ -12,12 +12,14 @@
 #   SUBSET=test    what is scored (default: dev)
 #   SYNONYMS=FILE  for RS-DA (default: ../synonyms/counterfitted_neighbors.json, seen from DATA)
 #   ENCODER=DIR    an encoder directory (default: multilingual-e5-small, made here from a pip package)
-#   METHODS=       recipes and dropout-P, e.g. standard dropout-0.3 rs-rp rs-da adv fgm; the first is the baseline
+#   METHODS=       recipes, and standards with other settings: dropout-0.3, lr-x2 (twice the learning rate), epochs-x2.33
+#                  (as many epochs, rounded); the first is the baseline
 #   SEEDS='1 2'    training seeds
 #   FLAGS=         more flags for each fairseq-train; a later flag wins
 #   KEEP=fgm-1     the run whose checkpoint is kept (METHOD-SEED); the others' are deleted once they are scored
 #   JOBS=1         runs side by side, 3 GB of memory each (default: one a core, at most 2; on a GPU 1)
 #   RUNS=DIR       logs, scores, checkpoints (default: runs/EXAMPLE)
+#   RECORD=1       write the results into results.json and README.md of the example's folder
 #   VENV=DIR       an environment that has a fairseq and this package (default: .venv, made here)
 name=$(basename "$(cd "$(dirname "$0")" && pwd)") example=examples/$name
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -25,10 +27,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 : "${synonyms:=${SYNONYMS:-$data/../synonyms/counterfitted_neighbors.json}}"
 : "${SEEDS:=1 2 3}" "${METHODS:=standard dropout-0.3 rs-rp rs-da adv}" "${FLAGS:=}" "${KEEP:=}"
 : "${score_benchmark:=$benchmark}" "${score_data:=$data}"
+command="${SMOKE:+SMOKE=1 }${FLAGS:+FLAGS='$FLAGS' }SEEDS='$SEEDS' METHODS='$METHODS' bash $example/run.sh"
 if [ "${1:-}" = grid ]; then
-    subsets=- RUNS=${RUNS:-runs/$name-grid}
+    subsets=- RUNS=${RUNS:-runs/$name-grid} command+=" grid"
     for method in $METHODS; do
-        [[ -n ${grid[$method]:-} || $method = @(standard|dropout-*|rs-da) ]] || {
+        [[ -n ${grid[$method]:-} || $method = @(standard|dropout-*|lr-x*|epochs-x*|rs-da) ]] || {
             echo "error: METHODS: $example/run.sh declares no grid for $method" >&2
             exit 1
         }
@@ -54,22 +57,34 @@ if [ -z "${ENCODER:-}" ] && ! [ -d "$encoder" ]; then
     "$BIN/robust-xlt" encoder make e5-small "$encoder"
 fi
 encoder_flags=$("$BIN/robust-xlt" encoder check --flags "$encoder") # --arch, --encoder, --finetune-from-model
-batch=$(sed -n 's/.*--batch-size \([0-9]*\).*/\1/p' <<<"$train $FLAGS")
-updates=$(((rows + batch - 1) / batch * epochs))
+flag() { sed -n "s/.*--$1 \([^ ]*\).*/\1/p" <<<"$train $FLAGS"; } # NAME: the value of the last --NAME
+length() { # EPOCHS: flags
+    local updates=$((($rows + $(flag batch-size) - 1) / $(flag batch-size) * $1))
+    echo "--max-epoch $1 --validate-interval $1 --save-interval $1" \
+        "--total-num-update $updates --warmup-updates $(((updates + 9) / 10))"
+}
 export TRAIN="$data --benchmark $benchmark $encoder_flags --pooling mean --attention-dropout 0 --max-length 128 \
---weight-decay 0.01 --clip-norm 1.0 --lr-scheduler polynomial_decay --warmup-updates $(((updates + 9) / 10)) \
---total-num-update $updates --max-epoch $epochs --validate-interval $epochs --save-interval $epochs $train $FLAGS"
+--weight-decay 0.01 --clip-norm 1.0 --lr-scheduler polynomial_decay $(length "$epochs") $train $FLAGS"
 export SCORE="$score_data --benchmark $score_benchmark" DEVICE=${device:-}
 jobs=${JOBS:-$([ -n "$DEVICE" ] && nproc || echo 1)}
 [ "$jobs" -le 2 ] || jobs=2
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((($(nproc) + jobs - 1) / jobs))}
 
+if [ "$subsets" != - ] && [ -e $example/grid.json ]; then
+    while read -r method chosen; do radius[$method]=$chosen; done < <("$BIN/python" -c '
+import json, sys
+for method, found in json.load(open(sys.argv[1]))["methods"].items():
+    print(method, found["chosen"])' $example/grid.json)
+fi
 flags() { # METHOD [RADIUS]
     local size=${2:-${radius[$1]:-}} # without one: the recipe's
     case $1 in
         standard) echo "--method standard" ;;
         dropout-*) echo "--method standard --dropout ${1#dropout-}" ;;
-        rs-da) echo "--method rs-da --synonyms $synonyms" ;;
+        lr-x*) echo "--method standard --lr $(flag lr | awk -v x="${1#lr-x}" '{print $1 * x}')" ;;
+        epochs-x*) echo "--method standard $(length $(awk -v x="${1#epochs-x}" -v n="$epochs" 'BEGIN {print int(n * x + 0.5)}'))" ;;
+        rs-da | ear) echo "--method $1 --synonyms $synonyms" ;;
+        xtune) echo "--method xtune --noise synonyms --synonyms $synonyms" ;;
         adv) echo "--method adv --perturb-steps 1 --radius $size" ;;
         *) echo "--method $1${size:+ --radius $size}" ;;
     esac
@@ -78,7 +93,7 @@ in_parallel() { # lines "RUN SEED FLAGS..." on standard input
     local lines total n=0
     lines=$(cat)
     total=$(wc -l <<<"$lines")
-    echo "$rows training examples, $updates updates; $total runs, $jobs at a time; logs in $RUNS/*/train.log"
+    echo "$rows training examples, $epochs epochs; $total runs, $jobs at a time; logs in $RUNS/*/train.log"
     xargs -P "$jobs" -L 1 bash examples/common/one.sh "$subsets" <<<"$lines" |
         while IFS= read -r line; do echo "[$((++n))/$total] $line"; done
 }
@@ -86,11 +101,13 @@ if [ "$subsets" = - ]; then
     for seed in $SEEDS; do
         echo "standard-0-$seed $seed $(flags standard)" # radius 0 of every method
         for method in $METHODS; do
-            for point in ${grid[$method]:-}; do echo "$method-$point-$seed $seed $(flags "$method" "$point")"; done
+            case $method in
+                dropout-* | lr-x* | epochs-x*) echo "$method-0-$seed $seed $(flags "$method")" ;;
+                *) for point in ${grid[$method]:-}; do echo "$method-$point-$seed $seed $(flags "$method" "$point")"; done ;;
+            esac
         done
     done | in_parallel
-    command="${SMOKE:+SMOKE=1 }SEEDS='$SEEDS' bash $example/run.sh grid"
-    "$BIN/python" examples/common/choose.py "$RUNS" "$command" "$example/grid.json"
+    "$BIN/python" examples/common/choose.py "$RUNS" "$command" $example/grid.json standard $METHODS
     exit
 fi
 for seed in $SEEDS; do
@@ -102,3 +119,4 @@ for method in $METHODS; do
 done
 echo
 "$BIN/robust-xlt" report "${compared[@]}" --subset "$subsets" --json "$RUNS/report.json"
+[ -z "${RECORD:-}" ] || "$BIN/python" examples/common/record.py $example "$command" "$subsets" "${shown:-}" "${compared[@]}"

@@ -10,7 +10,7 @@ subsets=test synonyms=$data/synonyms.json
 epochs=3 train="--freeze-embeddings --batch-size 16 --lr 3e-4" device=--cpu
 SEEDS=${SEEDS:-1 2} KEEP=adv-1
 declare -A grid=([rs-rp]="0.25 0.5 1.0" [adv]="0.003 0.01 0.03 0.1") # declared before it was run, but for ADV's 0.003
-declare -A radius=([rs-rp]=0.5 [adv]=0.003)
+declare -A radius=()
 source "$(dirname "${BASH_SOURCE[0]}")/../common/example.sh"
 
 echo

@@ -29,7 +29,8 @@ class Comparison:
     examples:   language -> number of examples
     accuracy:   method -> language -> mean over seeds
     mean:       method -> mean over `others`
-    difference: method -> difference of that mean to the first method's, with its interval (not of the first)
+    difference: method -> difference of that mean to the baseline's, with its interval (not of the baseline itself)
+    p_holm:     method -> p-value of that difference, corrected over the methods (Holm)
     macro_f1:   method -> mean macro-F1 over `others` and seeds; empty where it was not scored (multiple choice)
     seeds:      method -> number of runs
     """
@@ -41,6 +42,7 @@ class Comparison:
     accuracy: Mapping[str, Mapping[str, float]]
     mean: Mapping[str, float]
     difference: Mapping[str, Difference]
+    p_holm: Mapping[str, float]
     macro_f1: Mapping[str, float]
     seeds: Mapping[str, int]
 
@@ -60,11 +62,15 @@ class Comparison:
                     "accuracy": dict(self.accuracy[name]),
                     "mean_of_others": self.mean[name],
                     **({"macro_f1_of_others": self.macro_f1[name]} if name in self.macro_f1 else {}),
-                    **({"difference": list(self.difference[name])} if name in self.difference else {"baseline": True}),
+                    **(self._against(name) if name in self.difference else {"baseline": True}),
                 }
                 for name in self.accuracy
             },
         }
+
+    def _against(self, name: str) -> dict[str, Any]:
+        estimate, low, high, p = self.difference[name]
+        return {"difference": [estimate, low, high], "p": p, "p_holm": self.p_holm[name]}
 
     def text(self) -> str:
         """A table and what it can and cannot show. Needs the package tabulate (extra `report`)."""
@@ -72,7 +78,7 @@ class Comparison:
             from tabulate import tabulate
         except ImportError as error:
             raise UserError("tables need tabulate: pip install 'fairseq-robust-xlt[report]'") from error
-        baseline = next(iter(self.accuracy))
+        baseline = next(name for name in self.accuracy if name not in self.difference)
         rows = []
         for name, accuracies in self.accuracy.items():
             found = self.difference.get(name)
@@ -82,12 +88,13 @@ class Comparison:
                     *(f"{100 * accuracies[language]:.1f}" for language in self.languages),
                     f"{100 * self.mean[name]:.1f}",
                     f"{100 * found.estimate:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]" if found else "",
+                    f"{self.p_holm[name]:.3f}" if found else "",
                     *([f"{100 * self.macro_f1[name]:.1f}"] if name in self.macro_f1 else []),
                 ]
             )
         if len(set(self.examples.values())) > 1:
             rows.insert(0, ["rows", *(str(self.examples[language]) for language in self.languages)])
-        head = ["", *self.languages, "mean", f"mean - {baseline}", *(["macro-F1"] if self.macro_f1 else [])]
+        head = ["", *self.languages, "mean", f"mean - {baseline}", "p", *(["macro-F1"] if self.macro_f1 else [])]
         seeds = "/".join(map(str, sorted(set(self.seeds.values()))))
         lines = [
             f"Accuracy in percent on {self.subset}, mean over {seeds} seeds; mean = over the {len(self.others)} "
@@ -100,7 +107,7 @@ class Comparison:
         return "\n".join(lines)
 
     def _reading(self) -> list[str]:
-        nulls = [name for name, found in self.difference.items() if found.low <= 0 <= found.high]
+        nulls = [name for name, p in self.p_holm.items() if p > 0.05]
         clear = [name for name in self.difference if name not in nulls]
         width = max(((d.high - d.low) / 2 for d in self.difference.values()), default=0.0)
         if not self.difference:
@@ -108,7 +115,8 @@ class Comparison:
         fewest = min(self.examples.values())
         language = 1.96 * (2 * 0.25 * 0.4 / fewest) ** 0.5
         return [
-            "Brackets: 95 % intervals, examples (paired over methods and languages) and seeds resampled.",
+            "Brackets: 95 % intervals, examples (paired over methods and languages) and seeds resampled; p of the same, "
+            f"Holm-corrected over the {len(self.difference)}.",
             f"Told from 0: {', '.join(clear) or 'none'}. Not told from 0 (nulls): {', '.join(nulls) or 'none'}.",
             f"{fewest} rows a language can show differences of the mean of about {100 * width:.0f} points and "
             f"more; in a single language they cannot tell less than about {100 * language:.0f} points from chance, "
@@ -137,8 +145,11 @@ def load(folder: str | os.PathLike[str], subset: str) -> tuple[str, Correct, flo
     return source, correct, zero_shot.get("macro_f1")
 
 
-def compare(runs: Mapping[str, Sequence[str | os.PathLike[str]]], subset: str) -> Comparison:
-    """Compare methods; `runs` maps a method's name to the scores folders of its seeds, the first is the baseline.
+def compare(
+    runs: Mapping[str, Sequence[str | os.PathLike[str]]], subset: str, baseline: str | None = None
+) -> Comparison:
+    """Compare methods; `runs` maps a method's name to the scores folders of its seeds. The baseline is the first
+    unless it is named.
 
     Raises `UserError` where two runs were not scored on the same examples.
     """
@@ -168,7 +179,10 @@ def compare(runs: Mapping[str, Sequence[str | os.PathLike[str]]], subset: str) -
     outcomes = {name: [by_language[language] for language in zero_shot] for name, by_language in arrays.items()}
     if parallel:  # an example is drawn in all languages at once
         outcomes = {name: [np.mean(parts, axis=0)] for name, parts in outcomes.items()}
-    baseline = next(iter(runs))
+    baseline = baseline or next(iter(runs))
+    difference = {
+        name: scoring.difference_of_means(outcomes[name], outcomes[baseline]) for name in outcomes if name != baseline
+    }
     accuracy = {
         name: {language: float(array.mean()) for language, array in by_language.items()}
         for name, by_language in arrays.items()
@@ -180,11 +194,8 @@ def compare(runs: Mapping[str, Sequence[str | os.PathLike[str]]], subset: str) -
         examples={language: len(ids[language]) for language in languages},
         accuracy=accuracy,
         mean={name: float(np.mean([found[language] for language in zero_shot])) for name, found in accuracy.items()},
-        difference={
-            name: scoring.difference_of_means(outcomes[name], outcomes[baseline])
-            for name in outcomes
-            if name != baseline
-        },
+        difference=difference,
+        p_holm=dict(zip(difference, scoring.holm([found.p for found in difference.values()]), strict=True)),
         macro_f1=f1,
         seeds={name: len(folders) for name, folders in runs.items()},
     )

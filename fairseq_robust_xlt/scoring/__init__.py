@@ -8,6 +8,7 @@ from fairseq_robust_xlt.scoring.statistics import (
     accuracy_interval,
     difference,
     difference_of_means,
+    holm,
     mcnemar,
 )
 
@@ -18,6 +19,7 @@ __all__ = [
     "add",
     "difference",
     "difference_of_means",
+    "holm",
     "lines",
     "mcnemar",
     "read",

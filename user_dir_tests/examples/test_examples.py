@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import random
@@ -132,11 +133,8 @@ def test_each_method_is_trained_scored_and_compared(checkout, published, encoder
     assert list(report) == methods
     assert all(set(found["accuracy"]) == languages for found in report.values())
     assert f"[{len(methods)}/{len(methods)}]" in output
-    radius = re.search(
-        r"\[adv\]=([\d.]+)\)?", (EXAMPLES / name / "run.sh").read_text(encoding="utf-8").split("radius")[1]
-    )
     command = (checkout / f"runs/{name}/adv-1/done").read_text(encoding="utf-8")
-    assert f"--method adv --perturb-steps 1 --radius {radius[1]}" in command
+    assert f"--method adv --perturb-steps 1 --radius {radii(name)['adv']:g} " in f"{command} "
     assert not list((checkout / f"runs/{name}").glob("*/*.pt"))
 
     again = finished(run(checkout, name, **variables))
@@ -146,9 +144,10 @@ def test_each_method_is_trained_scored_and_compared(checkout, published, encoder
 
 @pytest.mark.slow
 def test_the_grid_chooses_on_source_language_dev(checkout, published, encoder_dir):
-    variables = {"DATA": published / "sib200", "ENCODER": encoder_dir, "METHODS": "rs-rp"}
+    variables = {"DATA": published / "sib200", "ENCODER": encoder_dir, "METHODS": "rs-rp lr-x2 epochs-x2.33"}
     output = finished(run(checkout, "sib200", "grid", **variables))
     assert "<- chosen" in output
+    assert "tuned standard: " in output
     grid = json.loads((checkout / "examples/sib200/grid.json").read_text(encoding="utf-8"))
     assert grid["dev_examples"] == 45
     points = {point["radius"]: point["english_dev"] for point in grid["methods"]["rs-rp"]["points"]}
@@ -158,6 +157,25 @@ def test_the_grid_chooses_on_source_language_dev(checkout, published, encoder_di
         assert f'"valid_accuracy": "{100 * points[radius][0]:g}' in log
         assert "valid: 45 examples in en," in log
         assert " sw" not in "".join(line for line in log.splitlines() if " examples in " in line)
+    standards = grid["standards"]["english_dev"]
+    assert list(standards) == ["epochs-x2.33", "lr-x2", "standard"]
+    assert standards[grid["standards"]["tuned"]] == max(standards.values())
+    done = {name: (checkout / f"runs/sib200-grid/{name}-0-1/done").read_text("utf-8").split() for name in standards}
+    for flag, name, times in (("--lr", "lr-x2", 2), ("--max-epoch", "epochs-x2.33", 2.5)):
+        values = {which: [b for a, b in itertools.pairwise(done[which]) if a == flag] for which in ("standard", name)}
+        assert float(values[name][-1]) == times * float(values["standard"][-1])
+
+    variables |= {"METHODS": "standard rs-rp mixup", "RECORD": "1", "FLAGS": "--max-update 3"}
+    finished(run(checkout, "sib200", **variables))
+    folder = checkout / "examples/sib200"
+    found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert found["command"].startswith("SMOKE=1 FLAGS='--max-update 3' SEEDS='1' METHODS='standard rs-rp mixup' bash ")
+    assert found["methods"]["rs-rp"]["radius"] == grid["methods"]["rs-rp"]["chosen"]
+    assert [one["tuned"] for one in found["methods"].values()] == [True, True, False]
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"| rs-rp {found['methods']['rs-rp']['radius']:g} " in readme
+    assert "| mixup * " in readme
+    assert len(re.findall("<!-- results: .* -->", readme)) == 1
 
 
 @pytest.mark.slow
@@ -257,18 +275,24 @@ def test_the_rule_takes_the_largest_radius_within_one_standard_error():
     assert threshold == pytest.approx(0.80 - 0.0316, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_radii_of_a_run_are_those_that_its_grid_chose(name):
+def radii(name: str) -> dict[str, float]:
+    """Those that a run takes: what the grid has chosen, otherwise what the script declares."""
     script = (EXAMPLES / name / "run.sh").read_text(encoding="utf-8")
     (declared,) = re.findall(r"^declare -A radius=\((.*)\)", script, re.MULTILINE)
-    radii = dict(re.findall(r"\[([\w-]+)\]=([\d.]+)", declared))
+    found = {method: float(radius) for method, radius in re.findall(r"\[([\w-]+)\]=([\d.]+)", declared)}
     grid = EXAMPLES / name / "grid.json"
-    if not grid.exists():
+    if grid.exists():
+        chosen = json.loads(grid.read_text(encoding="utf-8"))["methods"]
+        found |= {method: result["chosen"] for method, result in chosen.items()}
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_radius_that_no_grid_chose_is_said(name):
+    assert {"rs-rp", "adv"} <= radii(name).keys()
+    if not (EXAMPLES / name / "grid.json").exists():
         readme = (EXAMPLES / name / "README.md").read_text(encoding="utf-8")
         assert "The grid has not been run" in readme
-        return
-    for method, result in json.loads(grid.read_text(encoding="utf-8"))["methods"].items():
-        assert float(radii[method]) == result["chosen"]
 
 
 def test_shell_scripts_parse():

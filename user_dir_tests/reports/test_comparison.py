@@ -72,7 +72,7 @@ def test_accuracies_means_and_differences(tmp_path):
 def test_a_method_compared_with_itself_is_a_null(tmp_path):
     scores(tmp_path / "a", 0.6, 1)
     found = reports.compare({"one": [tmp_path / "a"], "other": [tmp_path / "a"]}, "test")
-    assert found.difference["other"] == (0.0, 0.0, 0.0)
+    assert found.difference["other"] == (0.0, 0.0, 0.0, 1.0)
     assert "nulls): other" in found.text()
 
 
@@ -95,6 +95,17 @@ def test_the_command(tmp_path, capsys):
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["methods"]["standard"]["baseline"] is True
     assert written["methods"]["fgm"]["difference"][0] > 0.2
+    assert written["methods"]["fgm"]["p"] == written["methods"]["fgm"]["p_holm"] < 0.01
+
+
+def test_another_baseline_and_correction_over_the_methods(tmp_path):
+    for seed, (name, right) in enumerate({"a": 0.5, "b": 0.6, "c": 0.7}.items()):
+        scores(tmp_path / name, right, seed)
+    found = reports.compare({name: [tmp_path / name] for name in "abc"}, "test", baseline="b")
+    assert list(found.difference) == ["a", "c"]
+    assert found.p_holm == dict(zip("ac", scoring.holm([found.difference[name].p for name in "ac"]), strict=True))
+    assert "mean - b" in found.text()
+    assert found.asdict()["methods"]["b"]["baseline"] is True
 
 
 @pytest.mark.parametrize(

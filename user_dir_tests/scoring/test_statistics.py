@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from fairseq_robust_xlt.scoring import accuracy_interval, difference, difference_of_means, mcnemar
+from fairseq_robust_xlt.scoring import accuracy_interval, difference, difference_of_means, holm, mcnemar
 
 
 @settings(deadline=None, max_examples=50)
@@ -71,7 +71,7 @@ def test_languages_with_examples_of_their_own() -> None:
 def test_difference_is_paired_and_reproducible() -> None:
     rng = np.random.default_rng(0)
     a = rng.integers(0, 2, (1, 500))
-    assert difference(a, a) == (0.0, 0.0, 0.0)
+    assert difference(a, a) == (0.0, 0.0, 0.0, 1.0)
     b = a.copy()
     b[0, :10] = 1 - b[0, :10]
     found = difference(a, b, resamples=101)
@@ -130,3 +130,29 @@ def test_mcnemar_against_the_binomial_test(pairs: list[tuple[bool, bool]]) -> No
 def test_mcnemar_refuses_other_lengths() -> None:
     with pytest.raises(ValueError, match="one length"):
         mcnemar([0, 1], [0, 1, 1])
+
+
+def test_p_of_a_difference() -> None:
+    """Against the counts of the replicates that the interval is made of: 0 is at the p/2 quantile."""
+    rng = np.random.default_rng(3)
+    a = rng.random((3, 60)) < 0.62
+    b = rng.random((3, 60)) < 0.50
+    found = difference(a, b)
+    assert 0 < found.p < 1
+    assert (found.p > 0.05) == (found.low <= 0 <= found.high)
+    assert difference(b, a).p == pytest.approx(found.p, abs=0.03)
+    assert difference(np.ones((1, 9)), np.zeros((1, 9)), resamples=99).p == pytest.approx(2 / 100)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_by_its_definition(p: list[float]) -> None:
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    expected, highest = [0.0] * len(p), 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
+        expected[i] = highest
+    assert holm(p) == pytest.approx(expected)
+
+
+def test_nothing_to_correct() -> None:
+    assert holm([]) == []

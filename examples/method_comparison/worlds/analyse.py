@@ -20,8 +20,8 @@ import numpy as np
 from choose import accuracies
 from scipy import stats
 from series import HERE, PLAN, TASKS, confirmed
-from statsmodels.stats.multitest import multipletests
 
+from fairseq_robust_xlt import scoring
 from fairseq_robust_xlt.files import atomic_write
 
 RESAMPLES = 10_000
@@ -85,13 +85,13 @@ def compare(runs: dict[str, dict[str, np.ndarray]], references: list[str]) -> di
         others = [name for name in runs if name != reference]
         differences = {name: means[name] - means[reference] for name in others}
         p = [float(stats.ttest_1samp(differences[name].mean(axis=1), 0).pvalue) for name in others]
-        holm = multipletests(p, method="holm")[1]
+        holm = scoring.holm(p)
         result[reference] = {
             name: {
                 "difference": clustered(differences[name]),
                 "by_world": _rounded(*differences[name].mean(axis=1)),
                 "p": round(p[i], 5),
-                "p_holm": round(float(holm[i]), 5),
+                "p_holm": round(holm[i], 5),
             }
             for i, name in enumerate(others)
         }

@@ -1,0 +1,110 @@
+"""Write the results of compared runs where readers look for them: results.json, and the table of README.md between its
+marks. Nothing there is edited by hand.
+
+Usage: record.py FOLDER COMMAND SUBSET SHOWN NAME=SCORES[,SCORES...] ...   (SHOWN: languages of the table; "": all)
+
+FOLDER/grid.json, if there is one, says which radii were chosen and which standard is the tuned one: each method is
+compared with the first and, if that is another, with the tuned standard.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from choose import is_standard
+from tabulate import tabulate
+
+from fairseq_robust_xlt import reports, scoring
+from fairseq_robust_xlt.files import atomic_write
+
+BEGIN, END = "<!-- results: written by examples/common/record.py -->\n", "<!-- end -->"
+
+
+def results(folder: Path, command: str, subset: str, runs: dict[str, list[str]]) -> dict[str, Any]:
+    grid = json.loads((folder / "grid.json").read_text("utf-8")) if (folder / "grid.json").exists() else {}
+    first = next(iter(runs))
+    tuned = grid.get("standards", {}).get("tuned", first)
+    against = {}
+    for baseline in dict.fromkeys([first, tuned if tuned in runs else first]):
+        found = reports.compare(runs, subset, baseline).asdict()
+        against[baseline] = {
+            name: {key: one[key] for key in ("difference", "p", "p_holm")}
+            for name, one in found["methods"].items()
+            if name != baseline
+        }
+    methods = {}
+    for name, one in found["methods"].items():
+        signature = scoring.read(runs[name][0])["subsets"][subset]["signature"]
+        settings = signature["method"]
+        methods[name] = {
+            **{key: one[key] for key in one if key in ("seeds", "accuracy", "mean_of_others", "macro_f1_of_others")},
+            "cost": signature["cost"],
+            # rs-da has nothing to tune but its table of synonyms.
+            "tuned": name in grid.get("methods", {}) or is_standard(name) or name == "rs-da",
+            "radius": settings["radius"] if settings["perturbation"] in ("random", "ascent", "virtual") else None,
+            "versions": signature["versions"],
+        }
+    return {
+        "command": command,
+        **{key: found[key] for key in ("subset", "source", "examples")},
+        "tuned_standard": tuned,
+        "methods": methods,
+        "against": against,
+    }
+
+
+def table(found: dict[str, Any], shown: list[str]) -> str:
+    source = found["source"]
+    languages = shown or [language for language in found["examples"] if language != source]
+    columns = [*([source] if source else []), *languages]
+    others = len(found["examples"]) - bool(source)
+    head = ["", "cost", *columns, f"mean of {others}"]
+    for baseline in found["against"]:
+        head += [f"- {baseline}", "p"]
+    rows = []
+    for name, one in found["methods"].items():
+        label = name if one["radius"] is None else f"{name} {one['radius']:g}"
+        row = [label if one["tuned"] else f"{label} *", f"{one['cost']}/3"]
+        row += [f"{100 * one['accuracy'][language]:.1f}" for language in columns] + [
+            f"{100 * one['mean_of_others']:.1f}"
+        ]
+        for against in found["against"].values():
+            if name in against:
+                estimate, low, high = (f"{100 * value:+.1f}" for value in against[name]["difference"])
+                null = " null" if against[name]["p_holm"] > 0.05 else ""
+                row += [f"{estimate} [{low}, {high}]{null}", f"{against[name]['p_holm']:.3f}"]
+            else:
+                row += ["", ""]
+        rows.append(row)
+    seeds = "/".join(str(n) for n in sorted({one["seeds"] for one in found["methods"].values()}))
+    examples = "/".join(str(n) for n in sorted(set(found["examples"].values())))
+    lines = [
+        f"Accuracy in percent on {found['subset']} ({examples} rows a language), mean over {seeds} seeds; differences "
+        "of the mean with 95 % intervals; p: Holm-corrected over the methods; *null*: p above 0.05.",
+        "",
+        tabulate(rows, headers=head, tablefmt="github", disable_numparse=True).replace(" null", " *null*"),
+        "",
+        f"`{found['command']}`",
+    ]
+    if not all(one["tuned"] for one in found["methods"].values()):
+        lines.insert(3, "\n\\* at the recipe's defaults, not tuned.")
+    return "\n".join(lines)
+
+
+def main(folder: str, command: str, subset: str, shown: str, *runs: str) -> None:
+    named = {name: folders.split(",") for name, _, folders in (run.partition("=") for run in runs)}
+    found = results(Path(folder), command, subset, named)
+    with atomic_write(Path(folder) / "results.json") as file:
+        json.dump(found, file, indent=1)
+        file.write("\n")
+    readme = Path(folder) / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    with atomic_write(readme) as file:
+        file.write(before + BEGIN + table(found, shown.split()) + "\n" + END + rest.partition(END)[2])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
