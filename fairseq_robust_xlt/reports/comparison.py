@@ -115,8 +115,8 @@ class Comparison:
         fewest = min(self.examples.values())
         language = 1.96 * (2 * 0.25 * 0.4 / fewest) ** 0.5
         return [
-            "Brackets: 95 % intervals, examples (paired over methods and languages) and seeds resampled; p of the same, "
-            f"Holm-corrected over the {len(self.difference)}.",
+            "Brackets: 95 % intervals, examples (paired over methods and languages) and seeds resampled; p of the same "
+            f"ones, Holm-corrected over {len(self.difference)}.",
             f"Told from 0: {', '.join(clear) or 'none'}. Not told from 0 (nulls): {', '.join(nulls) or 'none'}.",
             f"{fewest} rows a language can show differences of the mean of about {100 * width:.0f} points and "
             f"more; in a single language they cannot tell less than about {100 * language:.0f} points from chance, "
