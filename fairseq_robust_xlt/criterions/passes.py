@@ -93,11 +93,15 @@ class Passes:
         recipe = self.recipe
         self.table = find_word_embeddings(self.model)
         self.mask = self.tokens.ne(self.table.padding_idx)
+        shared = recipe.perturb_options == "shared"
+        #: How many perturbations an example has, and where they are: [perturbations, length].
+        self.own = 1 if shared else self.sequences
+        self.where = self.mask.view(len(self.targets), self.sequences, -1).any(dim=1) if shared else self.mask
         self.ball = self._ball(recipe.radius)
         delta = self._start()
         if recipe.perturbation == "random":
             # The clean pass comes last, so that DDP finds every parameter in the graph of the last pass.
-            logits, delta = self._point(delta, torch.ones_like(self.mask[:, 0]))
+            logits, delta = self._point(delta, torch.ones_like(self.where[:, 0]))
             points = [logits]
             if recipe.consistency_weight:
                 self.clean_logits = self._pass()
@@ -105,8 +109,8 @@ class Passes:
             points, delta = self._ascent(delta)
         self._add_perturbed(points)
         self.perturbed_logits = points[-1]
-        norms = self.ball.norms(delta, self.mask)
-        counted = self.mask if norms.dim() == 2 else self.mask.any(dim=-1)
+        norms = self.ball.norms(delta, self.where)
+        counted = self.where if norms.dim() == 2 else self.where.any(dim=-1)
         self.norm_sum, self.norm_count = norms[counted].sum(), int(counted.sum())
 
     def _ascent(self, start: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -134,7 +138,7 @@ class Passes:
             losses,
             start,
             self.ball,
-            self.mask,
+            self.where,
             steps=steps,
             step_size=recipe.perturb_step_size,
             scaled=recipe.perturb_direction == "scaled",
@@ -150,15 +154,15 @@ class Passes:
 
     def _point(self, delta: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
         """Class scores at `delta`, which the loss is taken at, and what is left of `delta`: an example whose scores are
-        not finite there is not moved, like those that are not `finite` [rows]. For this the host waits for the device.
+        not finite there is not moved, like those that are not `finite` [perturbations]. The host waits for the device.
         """
         logits = self._pass(delta)
         known = torch.isfinite(logits.detach()).all(dim=-1)
-        finite = finite & known.repeat_interleave(self.sequences)
+        finite = finite & known.repeat_interleave(self.own)
         if not bool(known.all()) and not _passes_in_step(self.model):
             delta = torch.where(finite[:, None, None], delta, 0.0)
             logits = self._pass(delta)
-        self.non_finite = (~finite).sum() // self.sequences
+        self.non_finite = (~finite).sum() // self.own
         return logits, delta
 
     def _two_views(self) -> None:
@@ -242,16 +246,17 @@ class Passes:
         sample = self.sample if sample is None else sample
         if delta is None:
             return self.criterion.logits(self.model, sample)
+        if len(delta) != len(self.mask):
+            delta = torch.where(self.mask[:, :, None], delta.repeat_interleave(self.sequences, dim=0), 0.0)
         with changed(self.model, self.recipe.perturb_layer, lambda hidden: self._moved(hidden, delta)):
             return self.criterion.logits(self.model, sample)
 
     def _moved(self, hidden: Tensor, delta: Tensor) -> Tensor:
         """Embeddings or hidden states with the perturbation; above the embeddings, a relative one counts in the mean
         norm of the row's own hidden states there, over its real tokens. They are those of the clean pass."""
-        recipe = self.recipe
-        if recipe.perturbed_embeddings == "detached":
+        if self.recipe.perturbed_embeddings == "detached":
             hidden = hidden.detach()
-        if recipe.perturb_layer and recipe.radius_unit == "relative":
+        if self.recipe.perturb_layer and self.recipe.radius_unit == "relative":
             norms = hidden.detach().float().norm(dim=-1) * self.mask
             delta = delta * (norms.sum(dim=1) / self.mask.sum(dim=1))[:, None, None]
         return added(hidden, delta)
@@ -263,7 +268,7 @@ class Passes:
         unit: Tensor | float = 1.0
         if recipe.radius_unit == "relative" and recipe.perturb_layer == 0:
             unit = embedding_norm(self.model).to(self.tokens.device)
-        lengths, dim = self.mask.sum(dim=-1), self.table.embedding_dim
+        lengths, dim = self.where.sum(dim=-1), self.table.embedding_dim
         scale = absolute_radius(
             radius, recipe.radius_unit, unit, recipe.perturb_norm, recipe.perturb_scope, lengths, dim
         )
@@ -274,10 +279,10 @@ class Passes:
         recipe, dim = self.recipe, self.table.embedding_dim
         random = recipe.perturbation == "random"
         if not (random or recipe.perturb_start):
-            return torch.zeros(*self.tokens.shape, dim, device=self.tokens.device)
+            return torch.zeros(*self.where.shape, dim, device=self.tokens.device)
         ball = self.ball if random else self._ball(recipe.radius * recipe.perturb_start)
-        keys = self._keys(self.sequences)
-        return draw(recipe.perturb_draw, ball, self.mask, dim, keys, device=self.tokens.device, dtype=torch.float32)
+        keys = self._keys(self.own)
+        return draw(recipe.perturb_draw, ball, self.where, dim, keys, device=self.tokens.device, dtype=torch.float32)
 
     def _keys(self, rows: int) -> list[tuple[int, ...]]:
         """(seed, update, example) for each example; with its option's number for each of several rows.

@@ -45,6 +45,12 @@ class RobustClassificationConfig(FairseqDataclass):
     perturb_scope: Optional[str] = field(
         default=None, metadata={"help": "what the ball bounds: each token, or the whole sequence"}
     )
+    perturb_options: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "in a multiple choice, each option's own perturbation, or one shared by a question's options"
+        },
+    )
     perturb_draw: Optional[str] = field(
         default=None, metadata={"help": "law of random perturbations and starts: gaussian, uniform, sphere or cube"}
     )

@@ -13,6 +13,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "perturb_draw": ("gaussian", "uniform", "sphere", "cube"),
     "perturb_norm": ("l2", "linf"),
     "perturb_scope": ("token", "sequence"),
+    "perturb_options": ("own", "shared"),
     "perturb_direction": ("steepest", "scaled"),
     "perturbed_points": ("last", "all"),
     "perturbed_embeddings": ("trained", "detached"),
@@ -42,6 +43,8 @@ class Recipe:
     perturb_layer:     where: 0 behind the word embeddings, k >= 1 at the input of encoder layer k, counted from 1
     perturb_draw:      law of a random perturbation, and of the start of an ascent
     perturb_norm, perturb_scope, radius, radius_unit: the ball (see `perturbation.radius`)
+    perturb_options:   in a multiple choice each option's text has its "own" perturbation, or one is "shared" by all
+                       options of a question, position by position (its stem comes first in each)
     perturb_steps:     steps of the ascent; where all points count, points (the last of which takes no step)
     perturb_step_size: size of a step, as a fraction of the radius (None: 1 for one step, else 1.25 / steps)
     perturb_direction: a step goes along the steepest ascent in the norm (for l-infinity the gradient's sign), or along
@@ -75,6 +78,7 @@ class Recipe:
     perturb_draw: str = "gaussian"
     perturb_norm: str = "l2"
     perturb_scope: str = "token"
+    perturb_options: str = "own"
     perturb_direction: str = "steepest"
     perturb_steps: int = 1
     perturb_step_size: float | None = None
