@@ -14,6 +14,7 @@ from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.host.launching import (
     check_launch,
     ddp_on_cpu,
+    end_loaders_at_exit,
     end_workers_with_their_epoch,
     gather_on_any_device,
     launch_or_say_how,
@@ -84,5 +85,6 @@ def prepare() -> None:
     ddp_on_cpu()
     gather_on_any_device()
     end_workers_with_their_epoch()
+    end_loaders_at_exit()
     one_message_per_mistake()
     _prepared = True

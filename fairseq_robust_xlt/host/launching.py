@@ -1,14 +1,21 @@
-"""Processes: launches that fairseq gets wrong on the CPU, `--bf16`, and data workers that never end."""
+"""Processes: launches that fairseq gets wrong on the CPU, `--bf16`, and data workers and threads that never end."""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
 import importlib.util
 import inspect
 import os
+import queue
+import threading
 from typing import Any
 
 from fairseq_robust_xlt.errors import UserError
+
+#: Seconds that a process waits at its exit for each thread that still loads data.
+PATIENCE = 30.0
 
 TORCHRUN = "torchrun --nproc_per_node N --no-python fairseq-train ... --cpu"
 
@@ -107,3 +114,21 @@ def end_workers_with_their_epoch() -> None:
             data.DataLoader = loader
 
     EpochBatchIterator._get_iterator_for_epoch = iterator_for_epoch
+
+
+def end_loaders_at_exit() -> None:
+    """A thread of fairseq that still loads data as the interpreter ends aborts the process (exit status 134) after a
+    training that has done everything: `--max-update` in the middle of an epoch, or a busy machine."""
+    atexit.register(_end_loaders)
+
+
+def _end_loaders() -> None:
+    from fairseq.data.iterators import BackgroundConsumer
+
+    for thread in threading.enumerate():
+        if isinstance(thread, BackgroundConsumer):
+            thread._max_len = 0  # it stops behind the item that it has at hand, once there is room for it
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    thread._queue.get_nowait()
+            thread.join(PATIENCE)

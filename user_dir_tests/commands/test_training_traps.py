@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -145,3 +148,31 @@ def test_workers_that_are_reused_are_refused(tmp_path, xnli_folder, encoder_dir)
     for flag in ("--reuse-dataloader", "--persistent-workers"):
         arguments = train_arguments(xnli_folder, encoder_dir, tmp_path / "run", flag)
         assert flag in mistake(train_in_process, *arguments)
+
+
+LOADS_AT_EXIT = """
+import sys
+import torch
+from fairseq.data.iterators import BufferedIterator
+if sys.argv[1] == "prepared":
+    import fairseq_robust_xlt
+    fairseq_robust_xlt.register()
+
+class Source:
+    def __len__(self):
+        return 100_000
+    def __iter__(self):
+        for _ in range(len(self)):
+            yield torch.rand(700, 700) @ torch.rand(700, 700)
+
+next(BufferedIterator(1000, Source()))
+"""
+
+
+@pytest.mark.parametrize(("how", "status"), [("prepared", 0), ("alone", -signal.SIGABRT)])
+def test_a_process_that_still_loads_data_at_its_end_exits_with_0(how, status):
+    """fairseq alone aborts, after a training that has done everything: its thread still computes at the end, as where
+    --max-update stops within an epoch."""
+    done = subprocess.run([sys.executable, "-c", LOADS_AT_EXIT, how], capture_output=True, text=True, timeout=120)
+    assert done.returncode == status, done.stderr[-2000:]
+    assert ("terminate called" in done.stderr) is (status != 0)
