@@ -59,7 +59,7 @@ def choose(root: Path, task: str) -> dict[str, Any]:
     dev = {(row["method"], row["radius"]): row["source_dev"] for row in rows}
     methods = {}
     for method, given in PLAN["methods"].items():
-        if "radii" in given:
+        if task in given.get("radii", {}):
             points = {0.0: dev["standard", 0.0]} | {r: dev[method, r] for r in given["radii"][task]}
             radius, threshold = largest_within(points, examples)
             methods[method] = {"radius": radius, "threshold": round(threshold, 4)}

@@ -48,7 +48,7 @@ def grid(task: str) -> list[Cell]:
         for name, given in PLAN["standards"].items()
     ]
     for name, given in PLAN["methods"].items():
-        flags = f"--method {name} {given.get('flags', '')}"
+        flags = f"--method {given.get('recipe', name)} {given.get('flags', '')}"
         cells += [Cell(name, radius, f"{flags} --radius {radius:g}") for radius in given.get("radii", {}).get(task, [])]
         if "radii" not in given:
             cells.append(Cell(name, 0.0, flags))
