@@ -125,12 +125,46 @@ def test_options_in_json(data):
     benchmark = drafted(data)
     assert benchmark.labels == ("w", "x", "y", "z")
     assert benchmark.layouts[0].columns["options"] == {"list": "q.all", "text": "t", "label": "l"}
-    # As some libraries keep a list of objects: an object of lists.
-    put(
-        data / "train.jsonl",
-        [{"q": s, "choices": {"label": list("ABCD"), "text": o}, "answer": "ABCD"[n]} for s, o, n in found],
-    )
-    assert drafted(data).layouts[0].columns["options"] == {"list": "choices.text"}
+
+
+def in_lists(found, labels: str, named: str | None = None) -> list[dict]:
+    """As some libraries keep a list of objects: an object of lists."""
+    named = named or labels
+    return [{"q": s, "choices": {"label": list(labels), "text": o}, "answer": named[n]} for s, o, n in found]
+
+
+@pytest.mark.parametrize("labels", ["ABCD", "1234", "0123", "DCBA"])
+def test_options_and_their_labels_in_two_lists(data, labels):
+    """The labels' list is the same in every row; the reader counts the texts."""
+    found = choices(40, 0, 4)
+    put(data / "train.jsonl", in_lists(found, labels))
+    benchmark = drafted(data)
+    assert benchmark.layouts[0].columns["options"] == {"list": "choices.text"}
+    assert benchmark.labels == tuple(labels)
+    assert [e.label for e in load_subset(benchmark, data, "train")] == [right for _, _, right in found]
+    assert "4 in each row, labelled alike in all rows by choices.label" in benchmark.text
+
+
+def test_options_whose_labels_stand_in_another_order_in_some_row(data):
+    """Counting them would make other answers the gold ones."""
+    rows = in_lists(choices(40, 0, 4), "ABCD")
+    for labels in (list("BACD"), list("1234"), None):
+        changed = rows[7] | {"choices": rows[7]["choices"] | {"label": labels}}
+        put(data / "train.jsonl", [*rows[:7], changed, *rows[8:]])
+        message = refused(data)
+        assert message.startswith(f"{data / 'train.jsonl'}:8: the options' labels (choices.label) are ")
+        assert f"A, B, C, D in {data / 'train.jsonl'}:1;" in message
+    put(data / "train.jsonl", rows)
+    hidden = [{key: row[key] for key in ("q", "choices")} for row in in_lists(choices(20, 1, 4), "DCBA")]
+    put(data / "test.jsonl", hidden)
+    assert f"{data / 'test.jsonl'}: the options' labels (choices.label) are D, C, B, A, and A, B, C, D" in refused(data)
+
+
+def test_answers_that_are_none_of_the_options_labels(data):
+    put(data / "train.jsonl", in_lists(choices(40, 0, 4), "ABCD", "0123"))
+    message = refused(data)
+    assert "no column names one of the options (choices.text) by its label (A, B, C, D); saw" in message
+    assert "choices.label: lists in 40 rows" in message
 
 
 def test_a_test_file_without_labels(data):
@@ -227,7 +261,7 @@ def test_answers_that_name_no_option(data):
     rows = [{"q": s, "options": o, "answer": o[n]} for s, o, n in choices(40, 0, 4)]
     put(data / "train.jsonl", rows)
     assert "no column names one of the options (options) by its label, its number or its column" in refused(data)
-    assert re.search(r"--label: answer has '.*expected the labels, the numbers", refused(data, label="answer"))
+    assert re.search(r"--label: answer has '.*expected what names one of the options", refused(data, label="answer"))
 
 
 def test_files_of_two_kinds(data):
