@@ -59,6 +59,7 @@ _LAYOUT: dict[str, Any] = {
                 for split in SPLITS
             },
         },
+        "empty_rows": {"enum": ["skip"], "description": "skip: leave out the training rows that have an empty text"},
         "label_names": {
             "type": "object",
             "description": "a mapping from the files' spelling of a label to a label of this table",

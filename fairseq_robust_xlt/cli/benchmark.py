@@ -29,7 +29,11 @@ def add_parser(verbs) -> None:
     new.add_argument("--label", metavar="COLUMN", help="the label's column: a name, a number from 0, or a JSON path")
     new.add_argument("--text", metavar="COLUMN[,COLUMN]", help="the texts' columns: one, or the two of a pair")
     new.set_defaults(run=run_new)
-    check = actions.add_parser("check", help="read every file of a folder as a table says, and count")
+    check = actions.add_parser(
+        "check",
+        help="read every file of a folder as a table says, and count",
+        description="Says the first fault of every file; exit status 1 if there is any.",
+    )
     check.add_argument("table", help="a table, or the name of a benchmark that comes with the package")
     check.add_argument("folder")
     check.set_defaults(run=run_check)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -16,8 +17,14 @@ from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.text import formats
 from fairseq_robust_xlt.text.examples import Example
 
+logger = logging.getLogger(__name__)
+
 #: The texts of a row as the encoder reads them, from its values, their names in messages, and its file:line.
 Sequences = Callable[[Sequence[Any], Sequence[str], str], tuple[tuple[str, ...], ...]]
+
+
+class EmptyText(UserError):
+    """A row has a text without any characters but blanks."""
 
 
 def locate(
@@ -96,7 +103,10 @@ def _shared(layout: Layout, split: str) -> bool:
 def _read(
     benchmark: Benchmark, layout: Layout, path: Path, split: str, language: str | None
 ) -> dict[str, list[Example]]:
-    """The examples of a file by language: the given one, or for None that of a column."""
+    """The examples of a file by language: the given one, or for None that of a column.
+
+    Training rows with an empty text are left out where the layout says so, with a warning that counts them.
+    """
     texts, sequences = _text_columns(benchmark, layout)
     more = [name for name in ("label", "id", "language") if name in layout.columns]
     at = {name: position for position, name in enumerate(more, len(texts))}
@@ -108,6 +118,8 @@ def _read(
 
     examples: dict[str, list[Example]] = {} if language is None else {language: []}
     ids: dict[tuple[str, str], int] = {}
+    skip = split == "train" and layout.empty_rows == "skip"
+    skipped: list[tuple[str, int]] = []
     for number, values in rows:
         where = f"{path}:{number}"
         code = _language(benchmark, values[at["language"]], where) if "language" in at else language
@@ -119,12 +131,29 @@ def _read(
         label = classes.get(gold)
         if label is None and not (hidden and gold == ""):
             raise UserError(f"{where}: unknown label {gold!r} in {names[at['label']]}; allowed: {', '.join(classes)}")
-        identifier = str(len(mine))
+        identifier = str(len(mine) + [other for other, _ in skipped].count(code) if skipped else len(mine))
         if "id" in at:
             identifier = _plain(values[at["id"]], names[at["id"]], where)
             _check_id(identifier, number, ids, code, path)
-        mine.append(Example(identifier, code, sequences(values, names, where), label, where))
+        try:
+            given = sequences(values, names, where)
+        except EmptyText:
+            if not skip:
+                raise
+            skipped.append((code, number))
+            continue
+        mine.append(Example(identifier, code, given, label, where))
+    if skipped:
+        _say_skipped(path, [number for _, number in skipped])
+        if not any(examples.values()):
+            raise UserError(f"{path}: every row has an empty text")
     return examples
+
+
+def _say_skipped(path: Path, lines: Sequence[int]) -> None:
+    first = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
+    what = "row has an empty text and is" if len(lines) == 1 else "rows have an empty text and are"
+    logger.warning("%s: %d %s left out (line %s)", path, len(lines), what, first)
 
 
 def _text_columns(benchmark: Benchmark, layout: Layout) -> tuple[list[Any], Sequences]:
@@ -189,7 +218,7 @@ def _options(items: Any, listed: dict[str, str], labels: Sequence[str], name: st
 def _filled(value: Any, name: str, where: str) -> str:
     text = _plain(value, name, where)
     if not text.strip():
-        raise UserError(f"{where}: the text in {name} is empty")
+        raise EmptyText(f"{where}: the text in {name} is empty")
     return text
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from fairseq_robust_xlt.benchmarks import Benchmark
 from fairseq_robust_xlt.benchmarks.schema import SPLITS
 from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.text.examples import Example
-from fairseq_robust_xlt.text.readers import present, read_languages
+from fairseq_robust_xlt.text.readers import locate, present, read_languages
 
 _SHOWN = 8
 
@@ -19,16 +20,19 @@ def summary(benchmark: Benchmark, folder: str | os.PathLike[str]) -> Iterator[st
     """A line for each split and language in `folder`: rows, and rows of each label; then one for what the table names
     and the folder has not. Every row is read and checked.
 
-    Raises `UserError` for whatever `readers.read` refuses, and where no file of the table is there.
+    Raises `UserError` at the end: for whatever `readers.read` refuses, the first fault of each file, and where no file
+    of the table is there.
     """
-    missing = []
+    missing: list[str] = []
+    faults: list[str] = []
     nothing = True
     for split in SPLITS:
-        languages = present(benchmark, folder, split)
-        by_language = read_languages(benchmark, folder, split, languages)
-        for language in languages:
+        found = _read(benchmark, folder, split, faults)
+        languages = list(found)
+        for language, rows in found.items():
             nothing = False
-            rows = by_language[language]
+            if rows is None:
+                continue
             plural = "" if len(rows) == 1 else "s"
             yield f"{split:<5} {language:<4} {len(rows):>7} row{plural}: {_labels(benchmark.labels, rows)}"
         patterns = list(dict.fromkeys(layout.files[split] for layout in benchmark.layouts if split in layout.files))
@@ -41,6 +45,33 @@ def summary(benchmark: Benchmark, folder: str | os.PathLike[str]) -> Iterator[st
         patterns = [pattern for layout in benchmark.layouts for pattern in layout.files.values()]
         raise UserError(f"no file of benchmark {benchmark.name!r} in {folder}; looked for: {', '.join(patterns)}")
     yield from missing
+    if len(faults) > 1:
+        raise UserError("\n  ".join([f"{len(faults)} faults:", *faults]))
+    if faults:
+        raise UserError(faults[0])
+
+
+def _read(
+    benchmark: Benchmark, folder: str | os.PathLike[str], split: str, faults: list[str]
+) -> dict[str, list[Example] | None]:
+    """The examples of every language that is there: None for one whose file has a fault, which is added to `faults`."""
+    try:
+        languages = present(benchmark, folder, split)
+    except UserError as error:  # in a file of all languages, so that nobody can say which ones it has
+        faults.append(str(error))
+        languages = ()
+    found: dict[str, list[Example] | None] = {}
+    by_file: dict[Path, list[str]] = {}
+    for language in languages:
+        if place := locate(benchmark, folder, split, language):
+            by_file.setdefault(place[1], []).append(language)
+    for mine in by_file.values():
+        try:
+            found |= read_languages(benchmark, folder, split, mine)
+        except UserError as error:
+            faults.append(str(error))
+            found |= dict.fromkeys(mine)
+    return {language: found[language] for language in languages}
 
 
 def _labels(labels: Sequence[str], rows: Sequence[Example]) -> str:

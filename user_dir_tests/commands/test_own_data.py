@@ -157,6 +157,22 @@ def test_a_file_to_mend(own, tmp_path, capfd):
     assert f"{data / 'dev_sw.csv'}:50: 2 columns" in said(capfd, "benchmark", "check", table, data)
 
 
+def test_all_faulty_files_are_said(own, tables, tmp_path, capfd):
+    data = shutil.copytree(own["sentence"], tmp_path / "data")
+    for name in ("dev_sw.csv", "test_en.csv"):
+        with open(data / name, "a", encoding="utf-8") as file:
+            file.write("99,only two\n")
+    assert main(["benchmark", "check", str(tables["sentence"]), str(data)]) == 1
+    printed = capfd.readouterr()
+    assert printed.err.splitlines() == [
+        "error: 2 faults:",
+        f"  {data / 'dev_sw.csv'}:50: 2 columns, but line 1 has 3",
+        f"  {data / 'test_en.csv'}:50: 2 columns, but line 1 has 3",
+    ]
+    assert "test  sw        24 rows" in printed.out
+    assert "dev   sw" not in printed.out
+
+
 def test_what_the_command_refuses(own, tables, tmp_path, capfd):
     assert "no such data folder" in said(capfd, "benchmark", "new", tmp_path / "none")
     message = said(capfd, "benchmark", "new", own["pair"], "--out", tmp_path / "own.txt")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fairseq_robust_xlt import benchmarks
+from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.text import Example, load_subset, read, resolve
 
 
@@ -66,6 +67,24 @@ def test_paws_x(tmp_path, inside):
         for identifier, label in (("1", 0), ("2", 1), ("3", 1))
     ]
     assert texts(load_subset(pawsx, tmp_path, "test-de")) == [(("de", "z"),)]
+
+
+def test_paws_x_translations_that_came_out_empty(tmp_path, caplog):
+    """As the published files hold them; in dev and test nothing is left out."""
+    header = "id\tsentence1\tsentence2\tlabel"
+    rows = ["1\tA\tB\t1", "32035\t\t\t0", "3\tC\t \t0", "4\tD\tE\t0"]
+    put(tmp_path / "x-final/fr/translated_train.tsv", header, *rows)
+    put(tmp_path / "x-final/fr/dev_2k.tsv", header, *rows)
+    put(tmp_path / "x-final/en/train.tsv", header, *rows)
+    pawsx = benchmarks.load("pawsx")
+    assert [e.id for e in load_subset(pawsx, tmp_path, "train-fr")] == ["1", "4"]
+    assert "fr/translated_train.tsv: 2 rows have an empty text and are left out (line 3, 4)" in caplog.text
+    for subset in ("dev-fr", "train"):
+        with pytest.raises(UserError, match="tsv:3: the text in column 2 is empty"):
+            load_subset(pawsx, tmp_path, subset)
+    put(tmp_path / "x-final/fr/translated_train.tsv", header, *rows[1:3])
+    with pytest.raises(UserError, match="translated_train.tsv: every row has an empty text"):
+        load_subset(pawsx, tmp_path, "train-fr")
 
 
 def csqa_row(identifier: str, labels: str, stem: str = "Where?", **more) -> str:
