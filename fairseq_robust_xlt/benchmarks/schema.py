@@ -28,6 +28,10 @@ _LAYOUT: dict[str, Any] = {
         "name": {"type": "string", "minLength": 1, "description": "a name for the layout"},
         "format": {"enum": list(FORMATS), "description": f"one of {', '.join(FORMATS)} (default: tsv)"},
         "header": {"type": "boolean", "description": "true or false: whether the first line names the columns"},
+        "quoted": {
+            "type": "boolean",
+            "description": "true or false: whether a csv writer has quoted the fields of the tsv",
+        },
         "columns": {
             "type": "object",
             "description": "which column holds which field",

@@ -30,7 +30,7 @@ class Layout:
     optionally `id` and `language`) to where they are, `files` maps a split to a file pattern, `label_names` the files'
     spelling of a label to the table's, `templates` a value of the column `template` to a text around the stem, and
     `codes` the table's language codes to those in the files (the same where none is given). `empty_rows` "skip" leaves
-    out training rows with an empty text, which are refused otherwise.
+    out training rows with an empty text, which are refused otherwise; `quoted` TSV is read as CSV, but with tabs.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Layout:
     files: Mapping[str, str]
     format: str = "tsv"
     header: bool = False
+    quoted: bool = False
     empty_rows: str | None = None
     label_names: Mapping[str, str] = field(default_factory=dict)
     templates: Mapping[str, str] = field(default_factory=dict)
@@ -227,6 +228,8 @@ def _check_files(layout: dict[str, Any], languages: list[str], at: str) -> None:
 
 
 def _check_columns(layout: dict[str, Any], kind: str, at: str) -> None:
+    if "quoted" in layout and layout.get("format", "tsv") != "tsv":
+        raise UserError(f"{at}.quoted: is for format tsv, and this is {layout['format']}")
     if "empty_rows" in layout and "train" not in layout["files"]:
         raise UserError(f"{at}.empty_rows: is for training files, and this layout has none")
     columns, needed = layout["columns"], (*TEXT_FIELDS[kind], "label")

@@ -2,7 +2,7 @@
 
 In TSV tabs split fields and quotes are plain characters: the published files of these benchmarks hold unbalanced
 quotes, and a CSV reader silently swallows the rows between two of them (huggingface/datasets#1763 lost 199 training
-pairs so). In CSV quotes mean what RFC 4180 says.
+pairs so). In CSV, and in TSV that is said to be quoted, they mean what RFC 4180 says.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from fairseq_robust_xlt.benchmarks import Layout
 from fairseq_robust_xlt.errors import UserError
+
+_QUOTED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
 
 #: A row: the number of its (first) line, and its values as they were asked for; None for an optional one that is not
 #: there. In TSV and CSV all others are text, in JSON lines whatever stands there.
@@ -32,7 +35,10 @@ def rows(
     """
     if layout.format == "jsonl":
         return [f"field {name!r}" for name in wanted], _objects(path, [str(name) for name in wanted], optional)
-    lines = _csv(path) if layout.format == "csv" else _tsv(path)
+    if layout.format == "csv" or layout.quoted:
+        lines = _csv(path, "," if layout.format == "csv" else "\t")
+    else:
+        lines = _tsv(path)
     return _table(path, lines, layout, wanted, optional)
 
 
@@ -42,6 +48,12 @@ def columns(path: Path, format: str) -> list[str]:
         return list(_paths(_object(path, 1, next(iter(_lines(path)), ""))))
     lines = _csv(path) if format == "csv" else _tsv(path)
     return next(lines, (1, []))[1]
+
+
+def quoted_fields(path: Path) -> list[int]:
+    """The lines of the fields of a TSV file that look like those of a csv writer: in quotes, with doubled quotes inside
+    (one line for each such field). Those of plain texts that only begin and end with a quote are none."""
+    return [number for number, fields in _tsv(path) for field in fields if _QUOTED.fullmatch(field)]
 
 
 def _paths(record: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -77,15 +89,15 @@ def _tsv(path: Path) -> Iterator[tuple[int, list[str]]]:
         yield number, line.split("\t")
 
 
-def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+def _csv(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(_text(path), newline=""), delimiter=delimiter, strict=True)
     number = 1
     try:
         for fields in reader:
             yield number, fields
             number = reader.line_num + 1  # a field in quotes may span lines
     except csv.Error as error:
-        raise UserError(f"{path}:{number}: not valid CSV: {error}") from error
+        raise UserError(f"{path}:{number}: not valid {'CSV' if delimiter == ',' else 'quoted TSV'}: {error}") from error
 
 
 def _table(

@@ -11,6 +11,7 @@ from fairseq_robust_xlt.benchmarks import Benchmark
 from fairseq_robust_xlt.benchmarks.schema import SPLITS
 from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.text.examples import Example
+from fairseq_robust_xlt.text.formats import quoted_fields
 from fairseq_robust_xlt.text.readers import locate, present, read_languages
 
 _SHOWN = 8
@@ -26,8 +27,10 @@ def summary(benchmark: Benchmark, folder: str | os.PathLike[str]) -> Iterator[st
     missing: list[str] = []
     faults: list[str] = []
     nothing = True
+    plain: dict[Path, list[int]] = {}
     for split in SPLITS:
         found = _read(benchmark, folder, split, faults)
+        plain |= _quoted(benchmark, folder, split, [language for language, rows in found.items() if rows])
         languages = list(found)
         for language, rows in found.items():
             nothing = False
@@ -45,10 +48,31 @@ def summary(benchmark: Benchmark, folder: str | os.PathLike[str]) -> Iterator[st
         patterns = [pattern for layout in benchmark.layouts for pattern in layout.files.values()]
         raise UserError(f"no file of benchmark {benchmark.name!r} in {folder}; looked for: {', '.join(patterns)}")
     yield from missing
+    if plain:
+        yield _about_quotes(plain)
     if len(faults) > 1:
         raise UserError("\n  ".join([f"{len(faults)} faults:", *faults]))
     if faults:
         raise UserError(faults[0])
+
+
+def _about_quotes(plain: dict[Path, list[int]]) -> str:
+    count, files = sum(map(len, plain.values())), len(plain)
+    path, lines = next(iter(plain.items()))
+    return (
+        f"{count} field{'' if count == 1 else 's'} in {files} file{'' if files == 1 else 's'}, the first in "
+        f'{path}:{lines[0]}, look like those of a csv writer ("a ""b"" c"), and are read with all their quotes; '
+        "if one has made the files, add quoted: true to the layout"
+    )
+
+
+def _quoted(
+    benchmark: Benchmark, folder: str | os.PathLike[str], split: str, languages: Sequence[str]
+) -> dict[Path, list[int]]:
+    """The files that are read as plain TSV and hold fields that look quoted, with the lines of these."""
+    places = [locate(benchmark, folder, split, language) for language in languages]
+    paths = [place[1] for place in places if place and place[0].format == "tsv" and not place[0].quoted]
+    return {path: lines for path in paths if (lines := quoted_fields(path))}
 
 
 def _read(

@@ -115,6 +115,10 @@ def test_a_benchmark_travels_to_data_workers(tmp_path):
             changed("layouts", 0, OWN["layouts"][0] | {"empty_rows": "skip", "files": {"dev": "dev-{lang}.tsv"}}),
             "layouts[0].empty_rows: is for training files, and this layout has none",
         ),
+        (
+            changed("layouts", 0, OWN["layouts"][0] | {"quoted": True, "format": "csv"}),
+            "layouts[0].quoted: is for format tsv, and this is csv",
+        ),
         (changed("layouts", 0, "files", {}), "layouts[0].files: given {}, expected a file pattern for at least one"),
         (changed("layouts", 0, "header", False), "expected a column number, as header is false"),
         (changed("layouts", 0, "columns", {"text": "text"}), "the field 'label' is missing"),

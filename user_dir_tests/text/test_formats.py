@@ -15,6 +15,7 @@ from fairseq_robust_xlt import benchmarks
 from fairseq_robust_xlt.benchmarks import Benchmark
 from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.text import load_subset, read
+from fairseq_robust_xlt.text.summary import summary
 
 
 def own(folder: Path, kind: str, labels: list[str], **layout) -> Benchmark:
@@ -72,6 +73,41 @@ def test_csv_keeps_quotes_commas_and_line_breaks(tmp_path_factory, rows):
     put(folder, "dev-en.csv", out.getvalue())
     examples = read(csv_pairs(folder), folder, "dev", "en")
     assert [(*e.sequences[0], ["no", "yes"][e.label]) for e in examples] == rows
+
+
+@given(st.lists(st.tuples(_TEXTS, _TEXTS, st.sampled_from(["no", "yes"])), min_size=1))
+def test_quoted_tsv_is_what_a_csv_writer_wrote(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("quoted")
+    with open(folder / "dev-en.tsv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter="\t").writerows(rows)
+    columns = {"first": 0, "second": 1, "label": 2}
+    benchmark = own(folder, "pair", ["no", "yes"], format="tsv", header=False, quoted=True, columns=columns)
+    examples = read(benchmark, folder, "dev", "en")
+    assert [(*e.sequences[0], ["no", "yes"][e.label]) for e in examples] == rows
+    (folder / "dev-en.tsv").write_text('a\t"b"c\tyes\n', encoding="utf-8")
+    with pytest.raises(UserError, match="dev-en.tsv:1: not valid quoted TSV: '\t' expected after"):
+        read(benchmark, folder, "dev", "en")
+
+
+def test_fields_that_look_quoted_are_said(tmp_path):
+    """A plain text may begin and end with a quote; only what a csv writer would write counts."""
+    columns = {"first": 0, "second": 1, "label": 2}
+    layout = {"format": "tsv", "header": False, "columns": columns}
+    benchmark = own(tmp_path, "pair", ["no", "yes"], **layout)
+    plain = ['"a" and "b"', '""" a', '"" Turkey "" is "" x "', "a", '"He said."']
+    put(tmp_path, "dev-sw.tsv", "".join(f"x\t{text}\tno\n" for text in plain))
+    assert not [line for line in summary(benchmark, tmp_path) if "csv writer" in line]
+    out = io.StringIO(newline="")
+    csv.writer(out, delimiter="\t").writerows([(text, "x", "yes") for text in ("b", 'say "a"', '"no"', '" x')])
+    path = put(tmp_path, "dev-en.tsv", out.getvalue())
+    (line,) = [line for line in summary(benchmark, tmp_path) if "csv writer" in line]
+    assert line.startswith(f"3 fields in 1 file, the first in {path}:2, look like those of a csv writer")
+    assert "add quoted: true to the layout" in line
+    benchmark = own(tmp_path, "pair", ["no", "yes"], quoted=True, **layout)
+    path.unlink()
+    put(tmp_path, "dev-sw.tsv", out.getvalue())
+    assert not [line for line in summary(benchmark, tmp_path) if "csv writer" in line]
+    assert read(benchmark, tmp_path, "dev", "sw")[1].sequences == (('say "a"', "x"),)
 
 
 def test_the_line_of_a_csv_row_is_its_first(tmp_path):
