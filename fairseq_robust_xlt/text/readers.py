@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -182,11 +182,8 @@ def _choice(benchmark: Benchmark, layout: Layout) -> tuple[list[Any], Sequences]
         if before:
             stem = (_filled(values[0], names[0], where),)
         if len(before) == 2:
-            template = layout.templates.get(_plain(values[1], names[1], where))
-            if template is None:
-                allowed = ", ".join(layout.templates)
-                raise UserError(f"{where}: unknown template {values[1]!r} in {names[1]}; allowed: {allowed}")
-            stem = (template.replace("{stem}", stem[0]),)
+            template = _plain(values[1], names[1], where)
+            stem = (worded(stem[0], template, layout.templates, f" in {names[1]}", where),)
         if listed:
             options = _options(values[first], listed, benchmark.labels, names[first], where)
         else:
@@ -194,6 +191,13 @@ def _choice(benchmark: Benchmark, layout: Layout) -> tuple[list[Any], Sequences]
         return tuple([(*stem, option) for option in options])
 
     return columns, a_sequence_an_option
+
+
+def worded(stem: str, template: str, templates: Mapping[str, str], place: str, where: str) -> str:
+    """The stem in the words of the template of that name. Raises `UserError` for a name that is none of them."""
+    if template not in templates:
+        raise UserError(f"{where}: unknown template {template!r:.60}{place}; allowed: {', '.join(templates)}")
+    return templates[template].replace("{stem}", stem)
 
 
 def _options(items: Any, listed: dict[str, str], labels: Sequence[str], name: str, where: str) -> list[str]:
