@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import jsonschema
@@ -221,6 +221,10 @@ def _check_files(layout: dict[str, Any], languages: list[str], at: str) -> None:
             raise UserError(f"{at}.codes: {other} and {language} would both be read from the files of {code!r}")
     patterns: dict[str, str] = {}
     for split, pattern in layout["files"].items():
+        for code in mine:
+            path = PurePath(pattern.replace("{lang}", code))
+            if path.is_absolute() or ".." in path.parts:
+                raise UserError(f"{at}.files.{split}: {str(path)!r} may lie outside the data folder; give a path in it")
         if (first := patterns.setdefault(pattern, split)) != split:
             raise UserError(
                 f"{at}.files.{split}: {pattern!r} is the pattern of {first} too; each needs files of its own"

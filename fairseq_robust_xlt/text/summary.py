@@ -10,6 +10,7 @@ from pathlib import Path
 from fairseq_robust_xlt.benchmarks import Benchmark
 from fairseq_robust_xlt.benchmarks.schema import SPLITS
 from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.text.coverage import idle_patterns, strangers
 from fairseq_robust_xlt.text.examples import Example
 from fairseq_robust_xlt.text.formats import quoted_fields
 from fairseq_robust_xlt.text.readers import locate, present, read_languages
@@ -17,21 +18,26 @@ from fairseq_robust_xlt.text.readers import locate, present, read_languages
 _SHOWN = 8
 
 
-def summary(benchmark: Benchmark, folder: str | os.PathLike[str]) -> Iterator[str]:
+def summary(
+    benchmark: Benchmark, folder: str | os.PathLike[str], own: bool = False, whole: bool = False
+) -> Iterator[str]:
     """A line for each split and language in `folder`: rows, and rows of each label; then one for what the table names
-    and the folder has not. Every row is read and checked.
+    and the folder has not, and one for what only the folder has. Every row is read and checked.
 
-    Raises `UserError` at the end: for whatever `readers.read` refuses, the first fault of each file, and where no file
-    of the table is there.
+    Raises `UserError` at the end: for whatever `readers.read` refuses, the first fault of each file; for an `own`
+    table, which describes these very files, where a pattern finds none; and if the folder has to be `whole`, where the
+    table has training or dev files and none of the source language is there.
     """
+    if not Path(folder).is_dir():
+        raise UserError(f"no such data folder: {folder}")
     missing: list[str] = []
     faults: list[str] = []
     nothing = True
+    idle = list(idle_patterns(benchmark, folder)) if own else []
     plain: dict[Path, list[int]] = {}
     for split in SPLITS:
         found = _read(benchmark, folder, split, faults)
         plain |= _quoted(benchmark, folder, split, [language for language, rows in found.items() if rows])
-        languages = list(found)
         for language, rows in found.items():
             nothing = False
             if rows is None:
@@ -39,21 +45,32 @@ def summary(benchmark: Benchmark, folder: str | os.PathLike[str]) -> Iterator[st
             plural = "" if len(rows) == 1 else "s"
             yield f"{split:<5} {language:<4} {len(rows):>7} row{plural}: {_labels(benchmark.labels, rows)}"
         patterns = list(dict.fromkeys(layout.files[split] for layout in benchmark.layouts if split in layout.files))
-        absent = [language for language in benchmark.languages if language not in languages]
-        if split == "train":
-            absent = [] if languages else [benchmark.source]
-        if patterns and absent:
-            missing.append(f"no {split} file for {', '.join(absent)}; looked for: {', '.join(patterns)}")
+        absent = [language for language in benchmark.languages if language not in found]
+        needed = [benchmark.source] if split != "test" and benchmark.source in absent else []
+        others = [language for language in absent if language not in needed] if split != "train" else []
+        if whole and needed and patterns and not any(one == split for one, _ in idle):
+            faults.append(_not_there(split, needed, patterns))
+            needed = []
+        if patterns and [*needed, *others]:
+            missing.append(_not_there(split, [*needed, *others], patterns))
     if nothing:
         patterns = [pattern for layout in benchmark.layouts for pattern in layout.files.values()]
         raise UserError(f"no file of benchmark {benchmark.name!r} in {folder}; looked for: {', '.join(patterns)}")
     yield from missing
+    if unnamed := strangers(benchmark, folder):
+        more = f" and {len(unnamed) - _SHOWN} more" if len(unnamed) > _SHOWN else ""
+        yield f"not in the table: {', '.join(unnamed[:_SHOWN])}{more}"
+    faults += [text for _, text in idle]
     if plain:
         yield _about_quotes(plain)
     if len(faults) > 1:
         raise UserError("\n  ".join([f"{len(faults)} faults:", *faults]))
     if faults:
         raise UserError(faults[0])
+
+
+def _not_there(split: str, languages: Sequence[str], patterns: Sequence[str]) -> str:
+    return f"no {split} file for {', '.join(languages)}; looked for: {', '.join(patterns)}"
 
 
 def _about_quotes(plain: dict[Path, list[int]]) -> str:

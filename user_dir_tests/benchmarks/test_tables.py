@@ -119,6 +119,18 @@ def test_a_benchmark_travels_to_data_workers(tmp_path):
             changed("layouts", 0, OWN["layouts"][0] | {"quoted": True, "format": "csv"}),
             "layouts[0].quoted: is for format tsv, and this is csv",
         ),
+        (
+            changed("layouts", 0, "files", "train", "/data/train.tsv"),
+            "layouts[0].files.train: '/data/train.tsv' may lie",
+        ),
+        (
+            changed("layouts", 0, "files", "train", "a/../../train.tsv"),
+            "files.train: 'a/../../train.tsv' may lie outside",
+        ),
+        (
+            changed("layouts", 0, OWN["layouts"][0] | {"codes": {"sw": ".."}, "files": {"dev": "{lang}/dev.tsv"}}),
+            "files.dev: '../dev.tsv' may lie outside the data folder; give a path in it",
+        ),
         (changed("layouts", 0, "files", {}), "layouts[0].files: given {}, expected a file pattern for at least one"),
         (changed("layouts", 0, "header", False), "expected a column number, as header is false"),
         (changed("layouts", 0, "columns", {"text": "text"}), "the field 'label' is missing"),
