@@ -95,11 +95,11 @@ def known() -> list[str]:
     return sorted(path.stem for path in Path(__file__).parent.glob("*.yaml"))
 
 
-def load(name_or_path: str | os.PathLike[str]) -> Benchmark:
+def load(name_or_path: str | os.PathLike[str], flag: str = "--benchmark") -> Benchmark:
     """The benchmark of that name, or the one in that file (ends in .yaml or .yml, or contains a path separator).
 
     Raises `UserError` for an unknown name, a missing or unreadable file, and a table that is not valid, with the file
-    and the key.
+    and the key. `flag` is what gave it, for messages.
     """
     given = os.fspath(name_or_path)
     if given.endswith((".yaml", ".yml")) or os.sep in given or "/" in given:
@@ -107,12 +107,13 @@ def load(name_or_path: str | os.PathLike[str]) -> Benchmark:
     elif given in known():
         path = Path(__file__).with_name(f"{given}.yaml")
     else:
-        raise errors.unknown("benchmark", given, known(), "--benchmark")
+        raise errors.unknown("benchmark", given, known(), flag)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise UserError(f"--benchmark: cannot read the benchmark table {path}: {reason}") from error
+        where = f"{flag}: " if flag else ""
+        raise UserError(f"{where}cannot read the benchmark table {path}: {reason}") from error
     return _parse(text, str(path))
 
 
@@ -177,7 +178,7 @@ def _check_shape(content: Any, where: str) -> None:
     if error.validator == "required":
         missing = next(k for k in error.schema["required"] if k not in error.instance)
         raise UserError(f"{at}: the key {missing!r} is missing")
-    raise UserError(f"{at}: given {error.instance!r}, expected {error.schema['description']}")
+    raise UserError(f"{at}: given {errors.shortened(repr(error.instance))}, expected {error.schema['description']}")
 
 
 def _check_references(content: dict[str, Any], where: str) -> None:

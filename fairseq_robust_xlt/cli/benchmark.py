@@ -71,7 +71,7 @@ def run_check(args: argparse.Namespace) -> int:
 
 def show(table: str, folder: Path, own: bool = False, whole: bool = False) -> None:
     """Print what a table says and what the folder's files hold; `own` and `whole` are those of `summary`."""
-    benchmark = benchmarks.load(table)
+    benchmark = benchmarks.load(table, flag="")
     print(f"{benchmark.name}: kind {benchmark.kind}, source {benchmark.source}")
     print(f"labels: {', '.join(benchmark.labels)}")
     for line in summary(benchmark, folder, own, whole):

@@ -13,7 +13,7 @@ from typing import Any
 from fairseq_robust_xlt import errors
 from fairseq_robust_xlt.benchmarks import Benchmark, Layout
 from fairseq_robust_xlt.benchmarks.schema import TEXT_FIELDS
-from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.errors import UserError, shortened
 from fairseq_robust_xlt.text import formats
 from fairseq_robust_xlt.text.examples import Example
 
@@ -88,7 +88,8 @@ def read_languages(
             here = [code for code in languages if locate(benchmark, folder, split, code) == place]
             for code in here:
                 if code not in of_file:
-                    raise UserError(f"{path}: no rows in language {code!r}; the file has: {', '.join(sorted(of_file))}")
+                    languages_there = shortened(", ".join(sorted(of_file)))
+                    raise UserError(f"{path}: no rows in language {code!r}; the file has: {languages_there}")
                 found[code] = of_file[code]
         else:
             found |= _read(benchmark, layout, path, split, language)
@@ -130,7 +131,8 @@ def _read(
         gold = _plain(values[at["label"]], names[at["label"]], where)
         label = classes.get(gold)
         if label is None and not (hidden and gold == ""):
-            raise UserError(f"{where}: unknown label {gold!r} in {names[at['label']]}; allowed: {', '.join(classes)}")
+            shown, allowed = shortened(repr(gold)), shortened(", ".join(classes))
+            raise UserError(f"{where}: unknown label {shown} in {names[at['label']]}; allowed: {allowed}")
         identifier = str(len(mine) + [other for other, _ in skipped].count(code) if skipped else len(mine))
         if "id" in at:
             identifier = _plain(values[at["id"]], names[at["id"]], where)
@@ -213,7 +215,7 @@ def _options(items: Any, listed: dict[str, str], labels: Sequence[str], name: st
     key = listed.get("label")
     given = [_plain(item[key], name, where) for item in items] if key else list(labels[: len(items)])
     if len(texts) != len(labels) or sorted(given) != sorted(labels):
-        labelled = f" labelled {', '.join(given)}" if key else ""
+        labelled = f" labelled {shortened(', '.join(given))}" if key else ""
         raise UserError(f"{where}: {name}: {len(texts)} options{labelled}; expected {len(labels)}: {', '.join(labels)}")
     by_label = dict(zip(given, texts, strict=True))
     return [by_label[label] for label in labels]
@@ -251,9 +253,9 @@ def _check_id(identifier: str, number: int, ids: dict[tuple[str, str], int], lan
     if not identifier:
         raise UserError(f"{path}:{number}: the id is empty")
     if any(character in identifier for character in "\t\n\r"):
-        raise UserError(f"{path}:{number}: the id {identifier!r} holds a tab or a line break")
+        raise UserError(f"{path}:{number}: the id {shortened(repr(identifier))} holds a tab or a line break")
     if (earlier := ids.setdefault((language, identifier), number)) != number:
-        raise UserError(f"{path}:{number}: the id {identifier!r} occurs before, in line {earlier}")
+        raise UserError(f"{path}:{number}: the id {shortened(repr(identifier))} occurs before, in line {earlier}")
 
 
 def _not_found(benchmark: Benchmark, folder: Path, split: str, language: str) -> UserError:

@@ -236,7 +236,12 @@ def test_what_the_command_refuses(own, tables, tmp_path, capfd):
     message = said(capfd, "benchmark", "check", tables["pair"], tmp_path / "empty")
     assert "no file of benchmark 'pair'" in message
     assert "train.jsonl" in message
-    assert "unknown benchmark 'pears'" in said(capfd, "benchmark", "check", "pears", own["pair"])
+    message = said(capfd, "benchmark", "check", "pears", own["pair"])
+    assert message.startswith("error: unknown benchmark 'pears'; ")
+    message = said(capfd, "benchmark", "check", tmp_path / "none.yaml", own["pair"])
+    assert message == f"error: cannot read the benchmark table {tmp_path / 'none.yaml'}: No such file or directory"
+    message = said(capfd, "benchmark", "check", tables["pair"], tmp_path / "none")
+    assert message == f"error: no such data folder: {tmp_path / 'none'}"
     message = said(capfd, "benchmark", "new", own["pair"], "--out", tmp_path / "own.yaml", "--name", "a b")
     assert "--name a b: expected a name of letters" in message
     assert not list(tmp_path.glob("*.yaml"))

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fairseq_robust_xlt.errors import shortened
+
 # The likeliest first.
 LABELS = (
     *("label", "gold_label", "labels", "gold", "answer", "answerkey", "category", "class", "target", "topic", "intent"),
@@ -102,7 +104,7 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
 
 def seen(columns: Iterable[Column]) -> str:
     """The columns as messages list them."""
-    return "; ".join(f"{column.name}: {column.count()}" for column in columns)
+    return shortened("; ".join(f"{column.name[:60]}: {column.count()}" for column in columns), 600)
 
 
 def _number(text: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fairseq_robust_xlt.benchmarks.table import Column as Place
-from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.errors import UserError, shortened
 from fairseq_robust_xlt.text.drafting.columns import IDS, LABELS, LANGUAGES, PAIRS, SENTENCES, Column, plain, seen
 from fairseq_robust_xlt.text.drafting.naming import known_code
 from fairseq_robust_xlt.text.drafting.options import Options, find_options
@@ -97,7 +97,9 @@ def _given(columns: Sequence[Column], name: str, flag: str, where: str) -> Colum
     for column in columns:
         if name in (column.name, str(column.place)) or (name.isdecimal() and int(name) == column.number):
             return column
-    raise UserError(f"{flag} {name}: no such column in {where}; it has {', '.join(column.name for column in columns)}")
+    raise UserError(
+        f"{flag} {name}: no such column in {where}; it has {shortened(', '.join(column.name for column in columns))}"
+    )
 
 
 def _several(columns: Iterable[Column], what: str, where: str) -> UserError:
