@@ -55,6 +55,9 @@ def resolve(benchmark: Benchmark, folder: str | os.PathLike[str], subset: str) -
         if benchmark.kind == "pair":
             forms += [form for name in SPLITS[1:] for form in (f"{name}-LANGUAGE-LANGUAGE", f"{name}-{PAIRS}")]
         raise errors.unknown("subset", subset, forms)
+    meant = benchmark.language("-".join(codes)) or benchmark.language("_".join(codes))
+    if len(codes) == 2 and meant and not all(map(benchmark.language, codes)):
+        raise UserError(f"subset {subset}: no '-' in a language; did you mean {split}-{meant}?")
     paired = len(codes) == 2 or codes == [PAIRS]
     if paired and split == "train":
         raise UserError(f"subset {subset}: training data are in one language")

@@ -197,12 +197,41 @@ def test_labels_that_no_training_file_has_are_said(data):
     for code in ("en", "sw"):
         put(data / f"dev-{code}.tsv", [(("Pos", "Neg")[i % 2], t) for i, t in enumerate(rows)], ("label", "text"))
     put(data / "test-sw.tsv", [(("pos", "neg")[i % 2], t) for i, t in enumerate(rows)], ("label", "text"))
-    text, (remark,) = draft(data, "own")
+    text, (remark, alike) = draft(data, "own")
     assert remark.startswith("dev-en.tsv and 1 more: no training file has the labels 'Neg', 'Pos'; those that")
     assert f"# {remark}\n" in text
     assert "`label_names`" in remark
     (data / "train.tsv").unlink()
-    assert draft(data, "own")[1] == []  # with nothing to compare
+    assert alike.startswith("labels differ in capitals or blanks only: 'Neg', 'neg'; 'Pos', 'pos'; if they mean")
+    assert draft(data, "own")[1] == [alike]  # with nothing to compare
+
+
+def test_labels_that_differ_in_capitals_or_blanks_are_said(data):
+    rows = [(("pos", "Pos ", "neg")[i % 3], t) for i, (_, _, t) in enumerate(topic_rows("en", 60, 0))]
+    for split in ("train", "dev"):
+        put(data / f"{split}.tsv", rows, ("label", "text"))
+    text, (remark,) = draft(data, "own")
+    assert remark.startswith("labels differ in capitals or blanks only: 'Pos ', 'pos'; if they mean the same")
+    assert f"# {remark}\n" in text
+
+
+def test_a_label_with_a_line_break_is_refused(data):
+    rows = [(t, ("pos", "ne\ng")[i % 2]) for i, (_, _, t) in enumerate(topic_rows("en", 60, 0))]
+    put(data / "train.csv", rows, ("text", "label"))
+    assert refused(data).startswith(f"{data / 'train.csv'}: the label 'ne\\ng' holds a tab or a line break; no table")
+
+
+def test_a_folder_without_a_dev_set_is_said(data):
+    put(data / "train.tsv", topic_rows("en", 60, 0), NAMES)
+    put(data / "dev-sw.tsv", topic_rows("sw", 60, 0), NAMES)
+    _, (remark,) = draft(data, "own")
+    assert remark.startswith("no dev set of en: a training needs one, which selects its checkpoints")
+    assert remark.endswith("in a file such as dev-en.tsv")
+    put(data / "dev-en.tsv", topic_rows("en", 60, 0), NAMES)
+    assert draft(data, "own")[1] == []
+    (data / "train.tsv").unlink()
+    (data / "dev-en.tsv").unlink()
+    assert draft(data, "own", source="en")[1] == []  # to be scored, not trained on
 
 
 def test_answers_that_may_be_counted_from_0_or_1(data):

@@ -57,6 +57,21 @@ def test_an_unknown_language_gives_the_nearest(folder):
         resolve(XNLI, folder, "dev-swa")
 
 
+@pytest.mark.parametrize("codes", [{"zh": "zh-CN"}, {}])
+def test_a_language_with_a_hyphen_gives_the_tables(folder, codes):
+    content = yaml.safe_load(XNLI.text)
+    language = "zh" if codes else "zh_CN"
+    content["languages"] = ["en", "sw", "ar", language]
+    content["layouts"] = [content["layouts"][0] | {"codes": codes}]
+    (folder / "own.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    benchmark = benchmarks.load(folder / "own.yaml")
+    with pytest.raises(UserError, match=f"subset test-zh-CN: no '-' in a language; did you mean test-{language}[?]"):
+        resolve(benchmark, folder, "test-zh-CN")
+    assert resolve(benchmark, folder, "test-en-sw").pairs == (("en", "sw"),)
+    with pytest.raises(UserError, match="subset test-en-zz: unknown language 'zz'"):
+        resolve(benchmark, folder, "test-en-zz")
+
+
 def test_a_subset_without_any_file(folder):
     with pytest.raises(UserError, match=r"no test file of any language in .*; looked for: test-\{lang\}\.tsv"):
         resolve(XNLI, folder, "test")
