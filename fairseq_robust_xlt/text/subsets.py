@@ -113,6 +113,9 @@ def _aligned(by_language: dict[str, list[Example]], identified: bool) -> dict[st
             aligned[language] = [by_id[identifier] for identifier in order]
     else:
         aligned = by_language
+        labelled = any(example.label is not None for rows in by_language.values() for example in rows)
+        if len(by_language) > 1 and not labelled:
+            logger.warning("pairs: no ids and no labels: %s are aligned by line number only", " ".join(by_language))
     for language, rows in aligned.items():
         if len(rows) != len(first) and not identified:
             raise UserError(

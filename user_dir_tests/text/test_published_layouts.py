@@ -25,22 +25,27 @@ XNLI_1_0 = (
 )
 
 
-def xnli_row(language: str, label: str, first: str, second: str) -> str:
-    return f"{language}\t{label}\t\t\t\t\t{first}\t{second}\t1\t1\tfacetoface\t{label}\t{label}\t{label}\t\t\tTrue"
+def xnli_row(language: str, label: str, first: str, second: str, pair: int) -> str:
+    return f"{language}\t{label}\t\t\t\t\t{first}\t{second}\t1\t{pair}\tfacetoface\t{label}\t{label}\t{label}\t\t\tTrue"
 
 
 @pytest.mark.parametrize("inside", ["", "XNLI-1.0"])
 def test_xnli_1_0(tmp_path, inside):
     rows = [
-        xnli_row(c, y, f'"{c} a{i}', f"b{i}") for c in ("ar", "en") for i, y in enumerate(["neutral", "entailment"])
+        xnli_row(c, y, f'"{c} a{i}', f"b{i}", i + 1)
+        for c in ("ar", "en")
+        for i, y in enumerate(["neutral", "entailment"])
     ]
     put(tmp_path / inside / "xnli.dev.tsv", XNLI_1_0, *rows)
     xnli = benchmarks.load("xnli")
     assert resolve(xnli, tmp_path, "dev").languages == ("ar", "en")
     examples = load_subset(xnli, tmp_path, "dev")
     assert texts(examples) == [((f'"{c} a{i}', f"b{i}"),) for c in ("ar", "en") for i in (0, 1)]
-    assert [(e.id, e.label) for e in examples] == [("0", 2), ("1", 1)] * 2
+    assert [(e.id, e.label) for e in examples] == [("1", 2), ("2", 1)] * 2
     assert load_subset(xnli, tmp_path, "valid") == examples[2:]
+    # A pair has the same pairID in every language, so that another order does no harm.
+    put(tmp_path / inside / "xnli.dev.tsv", XNLI_1_0, *rows[:2], rows[3], rows[2])
+    assert texts(load_subset(xnli, tmp_path, "dev-en-ar")) == [((f'"en a{i}', f"b{i}"),) for i in (1, 0)]
 
 
 def test_xnli_mt_1_0(tmp_path):

@@ -143,6 +143,17 @@ def test_languages_are_aligned_by_id_where_there_are_ids(tmp_path, caplog):
         load_subset(pawsx, tmp_path, "test-en-fr")
 
 
+def test_an_alignment_by_line_number_alone_is_said(tmp_path, caplog):
+    for language in ("en", "sw"):
+        write(tmp_path, f"test-{language}.tsv", *(f"{language} a{i}\t{language} b{i}\t" for i in range(2)))
+        write(tmp_path, f"dev-{language}.tsv", f"{language} a\t{language} b\tneutral")
+    load_subset(XNLI, tmp_path, "dev-en-sw")
+    load_subset(XNLI, tmp_path, "test-en-en")
+    assert "line number" not in caplog.text
+    assert load_subset(XNLI, tmp_path, "test-en-sw")[1].sequences == (("en a1", "sw b1"),)
+    assert "en sw are aligned by line number only" in caplog.text
+
+
 def test_pairs_that_make_no_sense(tmp_path):
     write(tmp_path, "train.jsonl", "{}")
     with pytest.raises(UserError, match="subset test-en-sw: needs a benchmark of pairs, sib200 is of kind sentence"):
