@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import LANGUAGES, PACKAGE, REPOSITORY, nli_rows, sentence, write_tsv
+from conftest import LANGUAGES, PACKAGE, REPOSITORY, Published, nli_rows, sentence, write_tsv
 
 EXAMPLES = REPOSITORY / "examples"
 NAMES = ("quickstart", "sib200", "xnli", "pawsx", "xcopa")
@@ -109,7 +109,7 @@ def finished(done: subprocess.CompletedProcess) -> str:
     return done.stdout
 
 
-def folder_of(name: str, files: Path) -> Path:
+def folder_of(name: str, files: Path | Published) -> Path:
     return files / ("csqa" if name == "xcopa" else name)
 
 
