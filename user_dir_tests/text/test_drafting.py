@@ -160,6 +160,17 @@ def test_options_whose_labels_stand_in_another_order_in_some_row(data):
     assert f"{data / 'test.jsonl'}: the options' labels (choices.label) are D, C, B, A, and A, B, C, D" in refused(data)
 
 
+def test_different_numbers_of_options_have_no_table(data):
+    rows = [{"q": s, "options": o[: 3 + i % 2], "answer": n % 3} for i, (s, o, n) in enumerate(choices(40, 0, 4))]
+    put(data / "train.jsonl", rows)
+    path = data / "train.jsonl"
+    assert refused(data).startswith(f"{path}:2: options: 4 options, and 3 in {path}:1; a table has as many options")
+    # Lists of another name, which may be short, are none.
+    tagged = [{"t": t, "tags": ["a", "b", "c"][: i % 4], "y": y} for i, (_, y, t) in enumerate(topic_rows("en", 60, 0))]
+    put(path, tagged)
+    assert drafted(data).kind == "sentence"
+
+
 def test_answers_that_are_none_of_the_options_labels(data):
     put(data / "train.jsonl", in_lists(choices(40, 0, 4), "ABCD", "0123"))
     message = refused(data)

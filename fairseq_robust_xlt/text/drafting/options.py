@@ -55,9 +55,12 @@ def find_options(columns: Sequence[Column]) -> Options | None:
     """A list in JSON of the same length in nearly all rows, or columns that are counted from 0, 1 or A under the same
     name: choice1, choice2 (of other names there must be three: text_a and text_b are a pair).
 
-    Raises `UserError` for a list of labels beside that of the texts which is not the same in every row.
+    Raises `UserError` for a list of labels beside that of the texts which is not the same in every row, and for lists
+    of options whose lengths vary.
     """
     lists = [column for column in columns if _usual_length(column)]
+    if not lists:
+        _check_lengths(columns)
     if lists:
         # A list that is the same in all rows is one of labels.
         texts = max(lists, key=lambda column: len({str(value) for value in column.values}))
@@ -85,6 +88,25 @@ def _usual_length(column: Column) -> int:
     lengths = [len(value) if isinstance(value, list) else 0 for value in column.values]
     usual = max(set(lengths), key=lengths.count, default=0)
     return usual if 2 <= usual <= _MOST and lengths.count(usual) >= 0.9 * len(lengths) else 0
+
+
+def _check_lengths(columns: Sequence[Column]) -> None:
+    """Raise `UserError` for lists that are called options and have several lengths: no table describes those."""
+    for column in columns:
+        called = any(part.lower().removesuffix("s") in _PREFIXES for part in column.name.split("."))
+        if not called or not all(isinstance(value, list) and len(value) > 1 for value in column.values):
+            continue
+        seen: dict[int, str] = {}
+        for path, rows in zip(column.paths, column.files, strict=True):
+            for line, row in enumerate(rows, 1):
+                if isinstance(row, list):
+                    seen.setdefault(len(row), f"{path}:{line}")
+        if len(seen) > 1:
+            (most, one), (count, other) = list(seen.items())[:2]
+            raise UserError(
+                f"{other}: {column.name}: {count} options, and {most} in {one}; a table has as many options in every "
+                "row: keep the rows with each number of options in a folder of their own, with a table each"
+            )
 
 
 def _in_list(column: Column) -> Options:
