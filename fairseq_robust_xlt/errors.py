@@ -13,10 +13,15 @@ class UserError(ValueError):
     """
 
 
+def shortened(text: str, most: int = 200) -> str:
+    """A text for a message, cut where it is long: a whole header, or a text that stands where a label should."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+
+
 def unknown(what: str, given: str, known: Iterable[str], flag: str = "") -> UserError:
     """A `UserError` for a name that does not exist, with the nearest known names first."""
     names = sorted(known)
     near = difflib.get_close_matches(given, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     where = f"{flag}: " if flag else ""
-    return UserError(f"{where}unknown {what} {given!r}; {hint}known: {', '.join(names)}")
+    return UserError(f"{where}unknown {what} {shortened(repr(given))}; {hint}known: {', '.join(names)}")

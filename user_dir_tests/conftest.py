@@ -45,14 +45,24 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
-        if "real_data" in item.keywords and "ROBUST_XLT_DATA" not in os.environ:
+        if "real_data" in item.keywords and not os.environ.get("ROBUST_XLT_DATA"):
             item.add_marker(pytest.mark.skip(reason="set ROBUST_XLT_DATA to the folder of the published files"))
 
 
+class Published:
+    """The folder of the published files: a test that asks for a folder that it has not is skipped."""
+
+    def __truediv__(self, name: str) -> Path:
+        folder = Path(os.environ["ROBUST_XLT_DATA"], name)
+        if not folder.is_dir():
+            pytest.skip(f"ROBUST_XLT_DATA has no folder {name}: {folder}")
+        return folder
+
+
 @pytest.fixture(scope="session")
-def data_root() -> Path:
-    """The folder of the published files (real_data tests only)."""
-    return Path(os.environ["ROBUST_XLT_DATA"])
+def data_root() -> Published:
+    """The published files (real_data tests only)."""
+    return Published()
 
 
 def word(meaning: int, language: str) -> str:

@@ -3,9 +3,10 @@
 #   fairseq-0.12.2           the last release, Python 3.10 (its torch brings CUDA: 6 GB)
 #   fairseq-fixed-0.12.3.1   Python 3.11: the environment of run.sh
 #   ve-fairseq-0.12.3        fairseq's main branch as packaged for Python 3.11 in 2025
-# Environments are made once, and again when setup.py has changed, in .cache/hosts/HOST with a log beside them.
+# Environments are made once, in .cache/hosts/HOST with a log beside them, and again when setup.py has changed; that of
+# run.sh is examples/common/setup.sh's, which brings it up to date when setup.py or constraints.txt has changed.
 # Interpreters: PYTHON310 and PYTHON311, or python3.10 and python3.11 on the PATH, or those of pyenv or uv.
-# A line a host at the end. Exits with 1 if the tests failed on one or an installation failed, and if none was run.
+# A line a host at the end, with the date, for the README's table. Exits with 1 if the tests failed on one or an installation failed, and if none was run.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PYTHONPATH=$PWD OMP_NUM_THREADS=1
@@ -45,7 +46,7 @@ make_environment() { # HOST: makes its environment; 1: an installation failed, 2
     local folder version python free
     folder=$(environment "$1")
     if [ "$folder" = .venv ]; then
-        [ -x .venv/bin/pytest ] || EXTRAS=test bash examples/*/setup.sh
+        EXTRAS=test bash examples/common/setup.sh || return 1
         return
     fi
     [ "$folder/.ready" -nt setup.py ] && return
@@ -82,8 +83,8 @@ for host in "${asked[@]}"; do
     make_environment "$host"
     case $? in
         0) ready+=("$host") ;;
-        2) lines+=("$host: skipped, it cannot be had here") ;;
-        *) lines+=("$host: the installation failed"); status=1 ;;
+        2) lines+=("$host: $(date -I): skipped, it cannot be had here") ;;
+        *) lines+=("$host: $(date -I): the installation failed"); status=1 ;;
     esac
 done
 [ ${#ready[@]} -gt 0 ] || status=1
@@ -98,7 +99,7 @@ for host in "${ready[@]}"; do
     "$python" -m fairseq_robust_xlt.cli.main doctor | head -n 1
     log=$(mktemp)
     "$python" -m pytest -n 2 --dist loadfile "$@" 2>&1 | tee "$log" || status=1
-    lines+=("$host: $(tail -n 1 "$log")")
+    lines+=("$host: $(date -I): $(tail -n 1 "$log")")
     rm "$log"
 done
 printf '%s\n' "${lines[@]}"

@@ -28,6 +28,10 @@ _LAYOUT: dict[str, Any] = {
         "name": {"type": "string", "minLength": 1, "description": "a name for the layout"},
         "format": {"enum": list(FORMATS), "description": f"one of {', '.join(FORMATS)} (default: tsv)"},
         "header": {"type": "boolean", "description": "true or false: whether the first line names the columns"},
+        "quoted": {
+            "type": "boolean",
+            "description": "true or false: whether a csv writer has quoted the fields of the tsv",
+        },
         "columns": {
             "type": "object",
             "description": "which column holds which field",
@@ -59,6 +63,7 @@ _LAYOUT: dict[str, Any] = {
                 for split in SPLITS
             },
         },
+        "empty_rows": {"enum": ["skip"], "description": "skip: leave out the training rows that have an empty text"},
         "label_names": {
             "type": "object",
             "description": "a mapping from the files' spelling of a label to a label of this table",

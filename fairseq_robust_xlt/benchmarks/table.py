@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import jsonschema
@@ -29,7 +29,8 @@ class Layout:
     `columns` maps the fields (`text`, or `first` and `second`, or `options` and perhaps `stem` and `template`; `label`;
     optionally `id` and `language`) to where they are, `files` maps a split to a file pattern, `label_names` the files'
     spelling of a label to the table's, `templates` a value of the column `template` to a text around the stem, and
-    `codes` the table's language codes to those in the files (the same where none is given).
+    `codes` the table's language codes to those in the files (the same where none is given). `empty_rows` "skip" leaves
+    out training rows with an empty text, which are refused otherwise; `quoted` TSV is read as CSV, but with tabs.
     """
 
     name: str
@@ -37,6 +38,8 @@ class Layout:
     files: Mapping[str, str]
     format: str = "tsv"
     header: bool = False
+    quoted: bool = False
+    empty_rows: str | None = None
     label_names: Mapping[str, str] = field(default_factory=dict)
     templates: Mapping[str, str] = field(default_factory=dict)
     codes: Mapping[str, str] = field(default_factory=dict)
@@ -92,11 +95,11 @@ def known() -> list[str]:
     return sorted(path.stem for path in Path(__file__).parent.glob("*.yaml"))
 
 
-def load(name_or_path: str | os.PathLike[str]) -> Benchmark:
+def load(name_or_path: str | os.PathLike[str], flag: str = "--benchmark") -> Benchmark:
     """The benchmark of that name, or the one in that file (ends in .yaml or .yml, or contains a path separator).
 
     Raises `UserError` for an unknown name, a missing or unreadable file, and a table that is not valid, with the file
-    and the key.
+    and the key. `flag` is what gave it, for messages.
     """
     given = os.fspath(name_or_path)
     if given.endswith((".yaml", ".yml")) or os.sep in given or "/" in given:
@@ -104,12 +107,13 @@ def load(name_or_path: str | os.PathLike[str]) -> Benchmark:
     elif given in known():
         path = Path(__file__).with_name(f"{given}.yaml")
     else:
-        raise errors.unknown("benchmark", given, known(), "--benchmark")
+        raise errors.unknown("benchmark", given, known(), flag)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise UserError(f"--benchmark: cannot read the benchmark table {path}: {reason}") from error
+        where = f"{flag}: " if flag else ""
+        raise UserError(f"{where}cannot read the benchmark table {path}: {reason}") from error
     return _parse(text, str(path))
 
 
@@ -174,7 +178,7 @@ def _check_shape(content: Any, where: str) -> None:
     if error.validator == "required":
         missing = next(k for k in error.schema["required"] if k not in error.instance)
         raise UserError(f"{at}: the key {missing!r} is missing")
-    raise UserError(f"{at}: given {error.instance!r}, expected {error.schema['description']}")
+    raise UserError(f"{at}: given {errors.shortened(repr(error.instance))}, expected {error.schema['description']}")
 
 
 def _check_references(content: dict[str, Any], where: str) -> None:
@@ -218,6 +222,10 @@ def _check_files(layout: dict[str, Any], languages: list[str], at: str) -> None:
             raise UserError(f"{at}.codes: {other} and {language} would both be read from the files of {code!r}")
     patterns: dict[str, str] = {}
     for split, pattern in layout["files"].items():
+        for code in mine:
+            path = PurePath(pattern.replace("{lang}", code))
+            if path.is_absolute() or ".." in path.parts:
+                raise UserError(f"{at}.files.{split}: {str(path)!r} may lie outside the data folder; give a path in it")
         if (first := patterns.setdefault(pattern, split)) != split:
             raise UserError(
                 f"{at}.files.{split}: {pattern!r} is the pattern of {first} too; each needs files of its own"
@@ -225,6 +233,10 @@ def _check_files(layout: dict[str, Any], languages: list[str], at: str) -> None:
 
 
 def _check_columns(layout: dict[str, Any], kind: str, at: str) -> None:
+    if "quoted" in layout and layout.get("format", "tsv") != "tsv":
+        raise UserError(f"{at}.quoted: is for format tsv, and this is {layout['format']}")
+    if "empty_rows" in layout and "train" not in layout["files"]:
+        raise UserError(f"{at}.empty_rows: is for training files, and this layout has none")
     columns, needed = layout["columns"], (*TEXT_FIELDS[kind], "label")
     json_lines = layout.get("format") == "jsonl"
     if json_lines == ("header" in layout):

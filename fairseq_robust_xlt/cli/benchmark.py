@@ -29,7 +29,12 @@ def add_parser(verbs) -> None:
     new.add_argument("--label", metavar="COLUMN", help="the label's column: a name, a number from 0, or a JSON path")
     new.add_argument("--text", metavar="COLUMN[,COLUMN]", help="the texts' columns: one, or the two of a pair")
     new.set_defaults(run=run_new)
-    check = actions.add_parser("check", help="read every file of a folder as a table says, and count")
+    check = actions.add_parser(
+        "check",
+        help="read every file of a folder as a table says, and count",
+        description="Says the first fault of every file; exit status 1 if there is any, if no training or dev file of "
+        "the source language is there, or if a pattern of your own table finds no file.",
+    )
     check.add_argument("table", help="a table, or the name of a benchmark that comes with the package")
     check.add_argument("folder")
     check.set_defaults(run=run_check)
@@ -60,14 +65,14 @@ def run_new(args: argparse.Namespace) -> int:
 
 
 def run_check(args: argparse.Namespace) -> int:
-    show(args.table, Path(args.folder))
+    show(args.table, Path(args.folder), own=args.table not in benchmarks.known(), whole=True)
     return 0
 
 
-def show(table: str, folder: Path) -> None:
-    """Print what a table says and what the folder's files hold."""
-    benchmark = benchmarks.load(table)
+def show(table: str, folder: Path, own: bool = False, whole: bool = False) -> None:
+    """Print what a table says and what the folder's files hold; `own` and `whole` are those of `summary`."""
+    benchmark = benchmarks.load(table, flag="")
     print(f"{benchmark.name}: kind {benchmark.kind}, source {benchmark.source}")
     print(f"labels: {', '.join(benchmark.labels)}")
-    for line in summary(benchmark, folder):
+    for line in summary(benchmark, folder, own, whole):
         print(line)

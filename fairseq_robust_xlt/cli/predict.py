@@ -10,8 +10,9 @@ from io import BufferedReader
 from typing import Any
 
 from fairseq_robust_xlt import inference
+from fairseq_robust_xlt.benchmarks import Benchmark
 from fairseq_robust_xlt.errors import UserError
-from fairseq_robust_xlt.inference import Input
+from fairseq_robust_xlt.inference import Input, wording
 
 _BLOCK = 1 << 17  # bytes; about a thousand lines of text
 
@@ -30,7 +31,7 @@ def add_parser(verbs) -> None:
         nargs="?",
         default="-",
         help='texts, one a line (a tab between those of a pair; a choice as JSON: {"stem": "...", "options": ["...", '
-        '"..."]}); default: stdin',
+        '"..."]}, with a "template" where the table has some); default: stdin',
     )
     parser.set_defaults(run=run)
 
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         classifier = inference.open(args.path, cpu=args.cpu)
         first = 1
         for lines in blocks(file):
-            for result in classifier.predict(inputs(lines, first, name, classifier.kind), args.batch_size):
+            for result in classifier.predict(inputs(lines, first, name, classifier.benchmark), args.batch_size):
                 shares = " ".join(f"{label}={p:.4f}" for label, p in result.probabilities.items())
                 print(f"{result.label}\t{shares}")
             sys.stdout.flush()
@@ -67,10 +68,10 @@ def blocks(file: BufferedReader) -> Iterator[list[bytes]]:
         yield [rest]
 
 
-def inputs(lines: Iterable[bytes], first: int, name: str, kind: str) -> Iterator[Input]:
+def inputs(lines: Iterable[bytes], first: int, name: str, benchmark: Benchmark) -> Iterator[Input]:
     """The input that each line holds. Raises `UserError` with file:line for a line that is not what is expected.
 
-    first: the number of the first of these lines in the file; kind: that of the benchmark
+    first: the number of the first of these lines in the file
     """
     for number, line in enumerate(lines, start=first):
         where = f"{name}:{number}"
@@ -78,7 +79,10 @@ def inputs(lines: Iterable[bytes], first: int, name: str, kind: str) -> Iterator
             text = line.decode("utf-8").removesuffix("\r").removeprefix("\ufeff" if number == 1 else "")
         except UnicodeDecodeError as error:
             raise UserError(f"{where}: invalid UTF-8 (byte 0x{line[error.start]:02x})") from error
-        yield choice(text, where) if kind == "choice" else texts(text, where, 2 if kind == "pair" else 1)
+        if benchmark.kind == "choice":
+            yield choice(text, where, benchmark)
+        else:
+            yield texts(text, where, 2 if benchmark.kind == "pair" else 1)
 
 
 def texts(line: str, where: str, expected: int) -> tuple[str, ...]:
@@ -92,8 +96,8 @@ def texts(line: str, where: str, expected: int) -> tuple[str, ...]:
     return fields
 
 
-def choice(line: str, where: str) -> dict[str, Any]:
-    """The stem, if there is one, and the options of a choice; other fields of the object do not matter."""
+def choice(line: str, where: str, benchmark: Benchmark) -> dict[str, Any]:
+    """The stem and its template, if there are any, and the options of a choice; other fields do not matter."""
     expected = f'{where}: expected {{"stem": "a text", "options": ["two", "or more texts"]}}'
     try:
         given = json.loads(line)
@@ -107,4 +111,5 @@ def choice(line: str, where: str) -> dict[str, Any]:
         raise UserError(f"{expected}; one of the options is empty or no text: {line[:80]!r}")
     if not (stem is None or isinstance(stem, str)):
         raise UserError(f"{expected}; the stem is no text: {line[:80]!r}")
+    wording.stem(given, benchmark, where)  # for its errors, which here have a line
     return given

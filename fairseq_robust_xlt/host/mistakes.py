@@ -7,13 +7,20 @@ import sys
 
 from fairseq_robust_xlt.errors import UserError
 
+_NO_BATCH_SIZE = "Must specify batch size"
+
 
 def user_error(error: BaseException | None) -> UserError | None:
-    """The `UserError` behind `error`: fairseq wraps some exceptions into its own."""
+    """The `UserError` behind `error`: fairseq wraps some exceptions into its own, and asserts what it needs."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, UserError):
             return error
+        if isinstance(error, AssertionError) and _NO_BATCH_SIZE in str(error):
+            return UserError(
+                "no batch size is given: say --batch-size N (examples) or --max-tokens N (tokens, padding included); "
+                "in a Hydra configuration dataset.batch_size or dataset.max_tokens"
+            )
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fairseq_robust_xlt.inference.classifier import Classifier
 
-#: A text, the two texts of a pair, or a choice: {"stem": text, "options": [text, ...]}, the stem only if there is one.
+#: A text, the two texts of a pair, or a choice: {"stem": text, "options": [text, ...]}, the stem only if there is one;
+#: with a "template" where the benchmark's table words the stem by one.
 Input = str | Sequence[str] | Mapping[str, str | Sequence[str]]
 
 

@@ -11,7 +11,7 @@ import torch
 
 from fairseq_robust_xlt import host
 from fairseq_robust_xlt.errors import UserError
-from fairseq_robust_xlt.inference import Input
+from fairseq_robust_xlt.inference import Input, wording
 from fairseq_robust_xlt.text import join
 
 #: What the encoder reads of an input, one by one: a sequence of one or two texts, in a choice one for each option.
@@ -29,6 +29,17 @@ class Labelled:
 
     label: str
     probabilities: dict[str, float]
+
+
+def _several(inputs: Iterable[Input]) -> Iterable[Input]:
+    """The inputs, if they can be several: one text would be taken for as many as it has characters."""
+    if isinstance(inputs, str | bytes):
+        raise UserError(f"inputs: given the text {inputs!r:.60}, expected a list of texts: [text]")
+    if isinstance(inputs, Mapping):
+        raise UserError("inputs: given one mapping, expected a list of inputs: [input]")
+    if not isinstance(inputs, Iterable):
+        raise UserError(f"inputs: given {inputs!r:.60}, expected a list of inputs")
+    return inputs
 
 
 class Classifier:
@@ -66,9 +77,10 @@ class Classifier:
     def predict(self, inputs: Iterable[Input], batch_size: int = 64) -> list[Labelled]:
         """Label inputs: texts, pairs of texts or choices, as the benchmark has them.
 
-        Raises `UserError` for an empty text or an input that is none of these, with its number.
+        Raises `UserError` for an empty text or an input that is none of these, with its number, and for one text
+        instead of several inputs.
         """
-        return list(self._stream(inputs, batch_size, _LARGEST_WINDOW))
+        return list(self._stream(_several(inputs), batch_size, _LARGEST_WINDOW))
 
     def stream(self, inputs: Iterable[Input], batch_size: int = 64) -> Iterator[Labelled]:
         """As `predict`, in the order of the inputs and in bounded memory, however many there are.
@@ -76,7 +88,7 @@ class Classifier:
         Inputs are taken in windows that grow from one to 1,024, so that the first results come at once and similar
         lengths share a batch later.
         """
-        return self._stream(inputs, batch_size, 1)
+        return self._stream(_several(inputs), batch_size, 1)
 
     def _stream(self, inputs: Iterable[Input], batch_size: int, size: int) -> Iterator[Labelled]:
         numbered = enumerate(inputs, start=1)
@@ -91,18 +103,22 @@ class Classifier:
         return sequences
 
     def _texts(self, number: int, given: Input) -> tuple[str, ...]:
-        texts = (given,) if isinstance(given, str) else tuple(given)
+        texts = (given,) if isinstance(given, str) else given
         expected = 2 if self.kind == "pair" else 1
-        if len(texts) != expected or isinstance(given, Mapping):
-            raise UserError(f"input {number}: has {len(texts)} texts, {self.benchmark.name} takes {expected}")
-        return texts
+        good = isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts)
+        if not good or len(texts) != expected:
+            wanted = "2 texts" if expected == 2 else "a text"
+            kind = f"{self.benchmark.name} is of kind {self.kind}"
+            raise UserError(f"input {number}: expected {wanted}, given {given!r:.80}; {kind}")
+        return tuple(texts)
 
     def _choice(self, number: int, given: Input) -> _Sequences:
         if isinstance(given, Mapping):
             stem, options = given.get("stem"), given.get("options")
             good = isinstance(options, list | tuple) and all(isinstance(option, str) for option in options)
             if good and len(options) > 1 and (stem is None or isinstance(stem, str)):  # type: ignore[arg-type]
-                return tuple((stem, option) if stem and stem.strip() else (option,) for option in options)  # type: ignore[union-attr]
+                before = wording.stem(given, self.benchmark, f"input {number}")
+                return tuple((before, option) if before else (option,) for option in options)  # type: ignore[union-attr]
         raise UserError(
             f'input {number}: expected {{"stem": a text, "options": [two or more texts]}}, given {given!r:.80}'
         )

@@ -2,7 +2,7 @@
 
 In TSV tabs split fields and quotes are plain characters: the published files of these benchmarks hold unbalanced
 quotes, and a CSV reader silently swallows the rows between two of them (huggingface/datasets#1763 lost 199 training
-pairs so). In CSV quotes mean what RFC 4180 says.
+pairs so). In CSV, and in TSV that is said to be quoted, they mean what RFC 4180 says.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from fairseq_robust_xlt.benchmarks import Layout
-from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.errors import UserError, shortened
+
+_QUOTED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
 
 #: A row: the number of its (first) line, and its values as they were asked for; None for an optional one that is not
 #: there. In TSV and CSV all others are text, in JSON lines whatever stands there.
@@ -32,16 +35,25 @@ def rows(
     """
     if layout.format == "jsonl":
         return [f"field {name!r}" for name in wanted], _objects(path, [str(name) for name in wanted], optional)
-    lines = _csv(path) if layout.format == "csv" else _tsv(path)
+    if layout.format == "csv" or layout.quoted:
+        lines = _csv(path, "," if layout.format == "csv" else "\t")
+    else:
+        lines = _tsv(path)
     return _table(path, lines, layout, wanted, optional)
 
 
 def columns(path: Path, format: str) -> list[str]:
     """The first line of a TSV or CSV file as fields, or the dotted paths of a JSON-lines file's first object."""
     if format == "jsonl":
-        return list(_paths(_object(path, 1, next(iter(_lines(path)), ""))))
+        return list(_paths(_object(path, 1, next(iter(_lines(path)), "{}"))))
     lines = _csv(path) if format == "csv" else _tsv(path)
     return next(lines, (1, []))[1]
+
+
+def quoted_fields(path: Path) -> list[int]:
+    """The lines of the fields of a TSV file that look like those of a csv writer: in quotes, with doubled quotes inside
+    (one line for each such field). Those of plain texts that only begin and end with a quote are none."""
+    return [number for number, fields in _tsv(path) for field in fields if _QUOTED.fullmatch(field)]
 
 
 def _paths(record: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -77,15 +89,15 @@ def _tsv(path: Path) -> Iterator[tuple[int, list[str]]]:
         yield number, line.split("\t")
 
 
-def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+def _csv(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(_text(path), newline=""), delimiter=delimiter, strict=True)
     number = 1
     try:
         for fields in reader:
             yield number, fields
             number = reader.line_num + 1  # a field in quotes may span lines
     except csv.Error as error:
-        raise UserError(f"{path}:{number}: not valid CSV: {error}") from error
+        raise UserError(f"{path}:{number}: not valid {'CSV' if delimiter == ',' else 'quoted TSV'}: {error}") from error
 
 
 def _table(
@@ -98,6 +110,7 @@ def _table(
     first = next(lines, None)
     if first is None:
         raise UserError(f"{path}: the file has no rows")
+    _check_line(path, *first)
     width = len(first[1])
     numbers = [_number(path, layout, column, first[1], column in optional) for column in wanted]
     names = [
@@ -109,12 +122,18 @@ def _table(
         for number, fields in lines if layout.header else _again(first, lines):
             found = True
             if len(fields) != width:
+                _check_line(path, number, fields)
                 raise UserError(f"{path}:{number}: {_columns(len(fields))}, but line 1 has {width}")
             yield number, [None if column is None else fields[column] for column in numbers]
         if not found:
             raise UserError(f"{path}: the file has no rows below its header")
 
     return names, body()
+
+
+def _check_line(path: Path, number: int, fields: Sequence[str]) -> None:
+    if len(fields) < 2 and not "".join(fields).strip():
+        raise UserError(f"{path}:{number}: an empty line")
 
 
 def _again(first: tuple[int, list[str]], rest: Iterable[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
@@ -128,7 +147,7 @@ def _number(path: Path, layout: Layout, column: str | int, header: list[str], op
             return None
         if header.count(column) != 1:
             problem = "no" if column not in header else "more than one"
-            raise UserError(f"{path}:1: {problem} column {column!r}; the header has: {', '.join(header)}")
+            raise UserError(f"{path}:1: {problem} column {column!r}; the header has: {shortened(', '.join(header))}")
         return header.index(column)
     if column >= len(header):
         if optional:
@@ -155,14 +174,16 @@ def _objects(path: Path, wanted: Sequence[str], optional: Collection[str | int])
 
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:
+    if not line.strip():
+        raise UserError(f"{path}:{number}: an empty line")
     try:
         record = json.loads(line)
         if "\\ud" in line.lower():  # an escape that may stand for half of a character
             json.dumps(record, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}:{number}: not valid JSON: {error}") from error
+        raise UserError(f"{path}:{number}: not valid JSON: {error}; expected one object a line") from error
     if not isinstance(record, dict):
-        raise UserError(f"{path}:{number}: expected a JSON object, found {line[:40]!r}")
+        raise UserError(f"{path}:{number}: expected one JSON object a line, found {line[:40]!r}")
     return record
 
 
@@ -172,6 +193,6 @@ def _at(record: dict[str, Any], parts: Sequence[str], where: str, name: str, opt
         if not isinstance(value, dict) or part not in value:
             if optional:
                 return None
-            raise UserError(f"{where}: no field {name!r}; the object has: {', '.join(_paths(record))}")
+            raise UserError(f"{where}: no field {name!r}; the object has: {shortened(', '.join(_paths(record)))}")
         value = value[part]
     return value

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fairseq_robust_xlt import errors
 from fairseq_robust_xlt.benchmarks import Benchmark, Layout
 from fairseq_robust_xlt.benchmarks.schema import TEXT_FIELDS
-from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.errors import UserError, shortened
 from fairseq_robust_xlt.text import formats
 from fairseq_robust_xlt.text.examples import Example
 
+logger = logging.getLogger(__name__)
+
 #: The texts of a row as the encoder reads them, from its values, their names in messages, and its file:line.
 Sequences = Callable[[Sequence[Any], Sequence[str], str], tuple[tuple[str, ...], ...]]
+
+
+class EmptyText(UserError):
+    """A row has a text without any characters but blanks."""
 
 
 def locate(
@@ -81,7 +88,8 @@ def read_languages(
             here = [code for code in languages if locate(benchmark, folder, split, code) == place]
             for code in here:
                 if code not in of_file:
-                    raise UserError(f"{path}: no rows in language {code!r}; the file has: {', '.join(sorted(of_file))}")
+                    languages_there = shortened(", ".join(sorted(of_file)))
+                    raise UserError(f"{path}: no rows in language {code!r}; the file has: {languages_there}")
                 found[code] = of_file[code]
         else:
             found |= _read(benchmark, layout, path, split, language)
@@ -96,7 +104,10 @@ def _shared(layout: Layout, split: str) -> bool:
 def _read(
     benchmark: Benchmark, layout: Layout, path: Path, split: str, language: str | None
 ) -> dict[str, list[Example]]:
-    """The examples of a file by language: the given one, or for None that of a column."""
+    """The examples of a file by language: the given one, or for None that of a column.
+
+    Training rows with an empty text are left out where the layout says so, with a warning that counts them.
+    """
     texts, sequences = _text_columns(benchmark, layout)
     more = [name for name in ("label", "id", "language") if name in layout.columns]
     at = {name: position for position, name in enumerate(more, len(texts))}
@@ -108,6 +119,8 @@ def _read(
 
     examples: dict[str, list[Example]] = {} if language is None else {language: []}
     ids: dict[tuple[str, str], int] = {}
+    skip = split == "train" and layout.empty_rows == "skip"
+    skipped: list[tuple[str, int]] = []
     for number, values in rows:
         where = f"{path}:{number}"
         code = _language(benchmark, values[at["language"]], where) if "language" in at else language
@@ -118,13 +131,31 @@ def _read(
         gold = _plain(values[at["label"]], names[at["label"]], where)
         label = classes.get(gold)
         if label is None and not (hidden and gold == ""):
-            raise UserError(f"{where}: unknown label {gold!r} in {names[at['label']]}; allowed: {', '.join(classes)}")
-        identifier = str(len(mine))
+            shown, allowed = shortened(repr(gold)), shortened(", ".join(classes))
+            raise UserError(f"{where}: unknown label {shown} in {names[at['label']]}; allowed: {allowed}")
+        identifier = str(len(mine) + [other for other, _ in skipped].count(code) if skipped else len(mine))
         if "id" in at:
             identifier = _plain(values[at["id"]], names[at["id"]], where)
             _check_id(identifier, number, ids, code, path)
-        mine.append(Example(identifier, code, sequences(values, names, where), label, where))
+        try:
+            given = sequences(values, names, where)
+        except EmptyText:
+            if not skip:
+                raise
+            skipped.append((code, number))
+            continue
+        mine.append(Example(identifier, code, given, label, where))
+    if skipped:
+        _say_skipped(path, [number for _, number in skipped])
+        if not any(examples.values()):
+            raise UserError(f"{path}: every row has an empty text")
     return examples
+
+
+def _say_skipped(path: Path, lines: Sequence[int]) -> None:
+    first = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
+    what = "row has an empty text and is" if len(lines) == 1 else "rows have an empty text and are"
+    logger.warning("%s: %d %s left out (line %s)", path, len(lines), what, first)
 
 
 def _text_columns(benchmark: Benchmark, layout: Layout) -> tuple[list[Any], Sequences]:
@@ -153,11 +184,8 @@ def _choice(benchmark: Benchmark, layout: Layout) -> tuple[list[Any], Sequences]
         if before:
             stem = (_filled(values[0], names[0], where),)
         if len(before) == 2:
-            template = layout.templates.get(_plain(values[1], names[1], where))
-            if template is None:
-                allowed = ", ".join(layout.templates)
-                raise UserError(f"{where}: unknown template {values[1]!r} in {names[1]}; allowed: {allowed}")
-            stem = (template.replace("{stem}", stem[0]),)
+            template = _plain(values[1], names[1], where)
+            stem = (worded(stem[0], template, layout.templates, f" in {names[1]}", where),)
         if listed:
             options = _options(values[first], listed, benchmark.labels, names[first], where)
         else:
@@ -165,6 +193,13 @@ def _choice(benchmark: Benchmark, layout: Layout) -> tuple[list[Any], Sequences]
         return tuple([(*stem, option) for option in options])
 
     return columns, a_sequence_an_option
+
+
+def worded(stem: str, template: str, templates: Mapping[str, str], place: str, where: str) -> str:
+    """The stem in the words of the template of that name. Raises `UserError` for a name that is none of them."""
+    if template not in templates:
+        raise UserError(f"{where}: unknown template {template!r:.60}{place}; allowed: {', '.join(templates)}")
+    return templates[template].replace("{stem}", stem)
 
 
 def _options(items: Any, listed: dict[str, str], labels: Sequence[str], name: str, where: str) -> list[str]:
@@ -180,7 +215,7 @@ def _options(items: Any, listed: dict[str, str], labels: Sequence[str], name: st
     key = listed.get("label")
     given = [_plain(item[key], name, where) for item in items] if key else list(labels[: len(items)])
     if len(texts) != len(labels) or sorted(given) != sorted(labels):
-        labelled = f" labelled {', '.join(given)}" if key else ""
+        labelled = f" labelled {shortened(', '.join(given))}" if key else ""
         raise UserError(f"{where}: {name}: {len(texts)} options{labelled}; expected {len(labels)}: {', '.join(labels)}")
     by_label = dict(zip(given, texts, strict=True))
     return [by_label[label] for label in labels]
@@ -189,7 +224,7 @@ def _options(items: Any, listed: dict[str, str], labels: Sequence[str], name: st
 def _filled(value: Any, name: str, where: str) -> str:
     text = _plain(value, name, where)
     if not text.strip():
-        raise UserError(f"{where}: the text in {name} is empty")
+        raise EmptyText(f"{where}: the text in {name} is empty")
     return text
 
 
@@ -218,9 +253,9 @@ def _check_id(identifier: str, number: int, ids: dict[tuple[str, str], int], lan
     if not identifier:
         raise UserError(f"{path}:{number}: the id is empty")
     if any(character in identifier for character in "\t\n\r"):
-        raise UserError(f"{path}:{number}: the id {identifier!r} holds a tab or a line break")
+        raise UserError(f"{path}:{number}: the id {shortened(repr(identifier))} holds a tab or a line break")
     if (earlier := ids.setdefault((language, identifier), number)) != number:
-        raise UserError(f"{path}:{number}: the id {identifier!r} occurs before, in line {earlier}")
+        raise UserError(f"{path}:{number}: the id {shortened(repr(identifier))} occurs before, in line {earlier}")
 
 
 def _not_found(benchmark: Benchmark, folder: Path, split: str, language: str) -> UserError:

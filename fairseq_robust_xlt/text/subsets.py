@@ -55,6 +55,9 @@ def resolve(benchmark: Benchmark, folder: str | os.PathLike[str], subset: str) -
         if benchmark.kind == "pair":
             forms += [form for name in SPLITS[1:] for form in (f"{name}-LANGUAGE-LANGUAGE", f"{name}-{PAIRS}")]
         raise errors.unknown("subset", subset, forms)
+    meant = benchmark.language("-".join(codes)) or benchmark.language("_".join(codes))
+    if len(codes) == 2 and meant and not all(map(benchmark.language, codes)):
+        raise UserError(f"subset {subset}: no '-' in a language; did you mean {split}-{meant}?")
     paired = len(codes) == 2 or codes == [PAIRS]
     if paired and split == "train":
         raise UserError(f"subset {subset}: training data are in one language")
@@ -110,6 +113,9 @@ def _aligned(by_language: dict[str, list[Example]], identified: bool) -> dict[st
             aligned[language] = [by_id[identifier] for identifier in order]
     else:
         aligned = by_language
+        labelled = any(example.label is not None for rows in by_language.values() for example in rows)
+        if len(by_language) > 1 and not labelled:
+            logger.warning("pairs: no ids and no labels: %s are aligned by line number only", " ".join(by_language))
     for language, rows in aligned.items():
         if len(rows) != len(first) and not identified:
             raise UserError(

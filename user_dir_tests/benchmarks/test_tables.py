@@ -110,6 +110,27 @@ def test_a_benchmark_travels_to_data_workers(tmp_path):
         (changed("layouts", 0, "files", "dev", "dev.tsv"), "layouts[0].files.dev: 'dev.tsv' has no {lang}"),
         (changed("layouts", 0, "files", "dev", "{split}-{lang}.tsv"), "layouts[0].files.dev: given '{split}-"),
         (changed("layouts", 0, "files", {"valid": "v-{lang}.tsv"}), "layouts[0].files: unknown key 'valid'"),
+        (changed("layouts", 0, "empty_rows", True), "layouts[0].empty_rows: given True, expected skip: leave out the"),
+        (
+            changed("layouts", 0, OWN["layouts"][0] | {"empty_rows": "skip", "files": {"dev": "dev-{lang}.tsv"}}),
+            "layouts[0].empty_rows: is for training files, and this layout has none",
+        ),
+        (
+            changed("layouts", 0, OWN["layouts"][0] | {"quoted": True, "format": "csv"}),
+            "layouts[0].quoted: is for format tsv, and this is csv",
+        ),
+        (
+            changed("layouts", 0, "files", "train", "/data/train.tsv"),
+            "layouts[0].files.train: '/data/train.tsv' may lie",
+        ),
+        (
+            changed("layouts", 0, "files", "train", "a/../../train.tsv"),
+            "files.train: 'a/../../train.tsv' may lie outside",
+        ),
+        (
+            changed("layouts", 0, OWN["layouts"][0] | {"codes": {"sw": ".."}, "files": {"dev": "{lang}/dev.tsv"}}),
+            "files.dev: '../dev.tsv' may lie outside the data folder; give a path in it",
+        ),
         (changed("layouts", 0, "files", {}), "layouts[0].files: given {}, expected a file pattern for at least one"),
         (changed("layouts", 0, "header", False), "expected a column number, as header is false"),
         (changed("layouts", 0, "columns", {"text": "text"}), "the field 'label' is missing"),

@@ -159,6 +159,19 @@ def test_a_bad_setting(tmp_path, xnli_folder, encoder_dir, flags, says):
         assert part in message
 
 
+def without_batch_size(arguments: list[str]) -> list[str]:
+    at = arguments.index("--batch-size")
+    return arguments[:at] + arguments[at + 2 :]
+
+
+def test_no_batch_size_as_commands(tmp_path, xnli_folder, encoder_dir, standard_run):
+    training = train_arguments(xnli_folder, encoder_dir, tmp_path / "run")
+    scoring = score_arguments(xnli_folder, standard_run / "checkpoint_best.pt")
+    for command, arguments in (("fairseq-train", training), ("fairseq-validate", scoring)):
+        message = one_message(run_command(command, *without_batch_size(arguments)))
+        assert message.startswith("no batch size is given: say --batch-size N (examples) or --max-tokens N (tokens")
+
+
 def test_an_unknown_benchmark(tmp_path, xnli_folder, encoder_dir):
     for name in ("xnly", "none.yaml"):
         arguments = train_arguments(xnli_folder, encoder_dir, tmp_path / "run", task="cross_lingual")

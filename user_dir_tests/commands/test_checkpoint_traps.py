@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,34 +61,49 @@ def test_scoring_fields_are_in_every_checkpoint(standard_run):
     assert stored["scores"] is None
 
 
-def test_best_and_last_checkpoints_are_whole(standard_run, tmp_path):
+@pytest.fixture(params=["with hard links", "without"])
+def folder(request, tmp_path, monkeypatch) -> Iterator[Path]:
+    """Where a checkpoint is copied to: beside it, or where no hard link can be. That is a folder on another file
+    system where one of two variables names one; elsewhere the system call is made to fail as it would there."""
+    if request.param == "with hard links":
+        yield tmp_path
+        return
+    for name in ("ROBUST_XLT_OTHER_DISK", "XDG_RUNTIME_DIR"):
+        other = Path(os.environ.get(name, ""))
+        if os.environ.get(name) and os.access(other, os.W_OK) and other.stat().st_dev != tmp_path.stat().st_dev:
+            with tempfile.TemporaryDirectory(dir=other) as made:
+                yield Path(made)
+            return
+
+    def link(source, *_, **__):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), source)
+
+    monkeypatch.setattr(os, "link", link)
+    yield tmp_path
+
+
+def test_copies_of_checkpoints_are_whole(folder, tmp_path):
     """fairseq copies over the old file: a kill in the middle would leave half of one."""
     import fairseq_robust_xlt
 
     fairseq_robust_xlt.register()
     from fairseq.file_io import PathManager
 
-    whole = (standard_run / "checkpoint_last.pt").read_bytes()
-    folders = [tmp_path]
-    shared = Path("/dev/shm")
-    if os.access(shared, os.W_OK) and shared.stat().st_dev != tmp_path.stat().st_dev:
-        folders.append(Path(tempfile.mkdtemp(dir=shared)))  # another file system: no hard links
-    try:
-        for folder in folders:
-            (tmp_path / "source.pt").write_bytes(whole)
-            (folder / "best.pt").write_bytes(b"the old one")
-            with pytest.raises(OSError):
-                PathManager.copy(str(tmp_path / "missing.pt"), str(folder / "best.pt"), overwrite=True)
-            assert (folder / "best.pt").read_bytes() == b"the old one"
-            assert PathManager.copy(str(tmp_path / "source.pt"), str(folder / "best.pt"), overwrite=True)
-            # What fairseq does next: it replaces the source, and the copy must not change with it.
-            (tmp_path / "new.pt").write_bytes(b"the next one")
-            os.replace(tmp_path / "new.pt", tmp_path / "source.pt")
-            assert (folder / "best.pt").read_bytes() == whole
-            assert not list(folder.glob("*.tmp"))
-    finally:
-        for folder in folders[1:]:
-            shutil.rmtree(folder)
+    whole = bytes(range(256)) * 1000
+    (tmp_path / "source.pt").write_bytes(whole)
+    (folder / "best.pt").write_bytes(b"the old one")
+    with pytest.raises(OSError):
+        PathManager.copy(str(tmp_path / "missing.pt"), str(folder / "best.pt"), overwrite=True)
+    assert (folder / "best.pt").read_bytes() == b"the old one"
+    assert PathManager.copy(str(tmp_path / "source.pt"), str(folder / "best.pt"), overwrite=True)
+    # What fairseq does next: it replaces the source, and the copy must not change with it.
+    (tmp_path / "new.pt").write_bytes(b"the next one")
+    os.replace(tmp_path / "new.pt", tmp_path / "source.pt")
+    assert (folder / "best.pt").read_bytes() == whole
+    assert {path.name for path in folder.iterdir()} <= {"best.pt", "source.pt"}
+
+
+def test_best_and_last_checkpoints_are_whole(standard_run):
     for name in ("checkpoint_best.pt", "checkpoint_last.pt"):
         assert load_checkpoint(standard_run / name)["optimizer_history"][-1]["num_updates"] in (13, 26)
 

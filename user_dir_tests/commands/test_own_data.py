@@ -157,6 +157,76 @@ def test_a_file_to_mend(own, tmp_path, capfd):
     assert f"{data / 'dev_sw.csv'}:50: 2 columns" in said(capfd, "benchmark", "check", table, data)
 
 
+def test_all_faulty_files_are_said(own, tables, tmp_path, capfd):
+    data = shutil.copytree(own["sentence"], tmp_path / "data")
+    for name in ("dev_sw.csv", "test_en.csv"):
+        with open(data / name, "a", encoding="utf-8") as file:
+            file.write("99,only two\n")
+    assert main(["benchmark", "check", str(tables["sentence"]), str(data)]) == 1
+    printed = capfd.readouterr()
+    assert printed.err.splitlines() == [
+        "error: 2 faults:",
+        f"  {data / 'dev_sw.csv'}:50: 2 columns, but line 1 has 3",
+        f"  {data / 'test_en.csv'}:50: 2 columns, but line 1 has 3",
+    ]
+    assert "test  sw        24 rows" in printed.out
+    assert "dev   sw" not in printed.out
+
+
+@pytest.fixture
+def checked(own, tables, tmp_path, capfd):
+    """A copy of a folder and its table that a test may spoil, and what `benchmark check` then says."""
+    data = shutil.copytree(own["pair"], tmp_path / "data")
+    table = Path(shutil.copy(tables["pair"], tmp_path / "own.yaml"))
+
+    def check(name: str | Path = table) -> tuple[int, str, str]:
+        capfd.readouterr()
+        status = main(["benchmark", "check", str(name), str(data)])
+        printed = capfd.readouterr()
+        return status, printed.out, printed.err
+
+    return data, table, check
+
+
+def test_a_pattern_that_finds_nothing_is_a_fault(checked):
+    data, table, check = checked
+    text = table.read_text(encoding="utf-8")
+    table.write_text(text.replace('test: "test_', 'test: "tset_'), encoding="utf-8")
+    status, printed, errors = check()
+    assert (status, errors) == (
+        1,
+        f"error: layout 'found': test: tset_{{lang}}.jsonl finds no file in {data}, in any language\n",
+    )
+    assert "dev   sw        24 rows" in printed
+    table.write_text(text.replace("train: train.jsonl", "train: trian.jsonl"), encoding="utf-8")
+    assert check()[2] == f"error: layout 'found': train: trian.jsonl finds no file in {data}, in any language\n"
+
+
+def test_no_dev_data_of_the_source_language_is_a_fault(checked):
+    data, _, check = checked
+    (data / "dev_en.jsonl").unlink()
+    assert check()[::2] == (1, "error: no dev file for en; looked for: dev_{lang}.jsonl\n")
+    (data / "dev_sw.jsonl").rename(data / "dev_en.jsonl")
+    status, printed, errors = check()
+    assert (status, errors) == (0, "")
+    assert "no dev file for sw; looked for: dev_{lang}.jsonl" in printed
+
+
+def test_a_benchmark_of_the_package_has_layouts_that_others_use(checked, xnli_folder, capfd):
+    assert main(["benchmark", "check", "xnli", str(xnli_folder)]) == 0
+    assert "no test file for ar, bg, " in capfd.readouterr().out
+
+
+def test_files_of_languages_that_the_table_has_not_are_said(checked):
+    data, _, check = checked
+    assert "not in the table" not in check()[1]
+    for name in ("test_fr.jsonl", "dev_zh-CN.jsonl", "dev_notes.txt"):
+        shutil.copy(data / "test_sw.jsonl", data / name)
+    status, printed, _ = check()
+    assert status == 0
+    assert "not in the table: dev_zh-CN.jsonl, test_fr.jsonl\n" in printed
+
+
 def test_what_the_command_refuses(own, tables, tmp_path, capfd):
     assert "no such data folder" in said(capfd, "benchmark", "new", tmp_path / "none")
     message = said(capfd, "benchmark", "new", own["pair"], "--out", tmp_path / "own.txt")
@@ -166,7 +236,12 @@ def test_what_the_command_refuses(own, tables, tmp_path, capfd):
     message = said(capfd, "benchmark", "check", tables["pair"], tmp_path / "empty")
     assert "no file of benchmark 'pair'" in message
     assert "train.jsonl" in message
-    assert "unknown benchmark 'pears'" in said(capfd, "benchmark", "check", "pears", own["pair"])
+    message = said(capfd, "benchmark", "check", "pears", own["pair"])
+    assert message.startswith("error: unknown benchmark 'pears'; ")
+    message = said(capfd, "benchmark", "check", tmp_path / "none.yaml", own["pair"])
+    assert message == f"error: cannot read the benchmark table {tmp_path / 'none.yaml'}: No such file or directory"
+    message = said(capfd, "benchmark", "check", tables["pair"], tmp_path / "none")
+    assert message == f"error: no such data folder: {tmp_path / 'none'}"
     message = said(capfd, "benchmark", "new", own["pair"], "--out", tmp_path / "own.yaml", "--name", "a b")
     assert "--name a b: expected a name of letters" in message
     assert not list(tmp_path.glob("*.yaml"))

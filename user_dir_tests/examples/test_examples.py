@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import LANGUAGES, PACKAGE, REPOSITORY, nli_rows, sentence, write_tsv
+from conftest import LANGUAGES, PACKAGE, REPOSITORY, Published, nli_rows, sentence, write_tsv
 
 EXAMPLES = REPOSITORY / "examples"
 NAMES = ("quickstart", "sib200", "xnli", "pawsx", "xcopa")
@@ -109,7 +109,24 @@ def finished(done: subprocess.CompletedProcess) -> str:
     return done.stdout
 
 
-def folder_of(name: str, files: Path) -> Path:
+def test_a_file_of_all_languages_is_not_cut_where_that_loses_one(tmp_path):
+    """XNLI-1.0's dev file begins with 2,490 rows of Arabic."""
+    (tmp_path / "data").mkdir()
+    rows = [(code, "neutral", f"a{i}", "b") for code in ("ar", "en") for i in range(20)]
+    write_tsv(tmp_path / "data/xnli.dev.tsv", rows, "language\tgold_label\tsentence1\tsentence2")
+    write_tsv(tmp_path / "data/train-en.tsv", nli_rows("en", 40, 0))
+    command = ["bash", REPOSITORY / "examples/common/cut.sh", tmp_path / "data", tmp_path / "cut", "30"]
+    done = subprocess.run([*command, "21"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(
+        f"error: {tmp_path}/data/xnli.dev.tsv holds several languages, and its first 21 lines none of: en; give"
+    )
+    assert subprocess.run([*command, "22"], capture_output=True, text=True).stdout == f"{tmp_path / 'cut'}\n"
+    assert len((tmp_path / "cut/train-en.tsv").read_text(encoding="utf-8").splitlines()) == 30
+
+
+def folder_of(name: str, files: Path | Published) -> Path:
     return files / ("csqa" if name == "xcopa" else name)
 
 

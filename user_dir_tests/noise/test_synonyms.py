@@ -1,7 +1,5 @@
 import json
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,11 +153,8 @@ def test_an_unknown_rule():
 
 
 @pytest.mark.real_data
-def test_the_papers_table():
-    root = os.environ.get("ROBUST_XLT_DATA")
-    if root is None:
-        pytest.skip("ROBUST_XLT_DATA is not set")
-    path = Path(root, "synonyms", "counterfitted_neighbors.json")
+def test_the_papers_table(data_root):
+    path = data_root / "synonyms" / "counterfitted_neighbors.json"
     published = json.loads(path.read_text(encoding="utf-8"))
     table = SynonymTable.load(path)
     assert len(table.synonyms) == 49_975 - 24_384

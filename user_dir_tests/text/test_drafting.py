@@ -125,12 +125,57 @@ def test_options_in_json(data):
     benchmark = drafted(data)
     assert benchmark.labels == ("w", "x", "y", "z")
     assert benchmark.layouts[0].columns["options"] == {"list": "q.all", "text": "t", "label": "l"}
-    # As some libraries keep a list of objects: an object of lists.
-    put(
-        data / "train.jsonl",
-        [{"q": s, "choices": {"label": list("ABCD"), "text": o}, "answer": "ABCD"[n]} for s, o, n in found],
-    )
-    assert drafted(data).layouts[0].columns["options"] == {"list": "choices.text"}
+
+
+def in_lists(found, labels: str, named: str | None = None) -> list[dict]:
+    """As some libraries keep a list of objects: an object of lists."""
+    named = named or labels
+    return [{"q": s, "choices": {"label": list(labels), "text": o}, "answer": named[n]} for s, o, n in found]
+
+
+@pytest.mark.parametrize("labels", ["ABCD", "1234", "0123", "DCBA"])
+def test_options_and_their_labels_in_two_lists(data, labels):
+    """The labels' list is the same in every row; the reader counts the texts."""
+    found = choices(40, 0, 4)
+    put(data / "train.jsonl", in_lists(found, labels))
+    benchmark = drafted(data)
+    assert benchmark.layouts[0].columns["options"] == {"list": "choices.text"}
+    assert benchmark.labels == tuple(labels)
+    assert [e.label for e in load_subset(benchmark, data, "train")] == [right for _, _, right in found]
+    assert "4 in each row, labelled alike in all rows by choices.label" in benchmark.text
+
+
+def test_options_whose_labels_stand_in_another_order_in_some_row(data):
+    """Counting them would make other answers the gold ones."""
+    rows = in_lists(choices(40, 0, 4), "ABCD")
+    for labels in (list("BACD"), list("1234"), None):
+        changed = rows[7] | {"choices": rows[7]["choices"] | {"label": labels}}
+        put(data / "train.jsonl", [*rows[:7], changed, *rows[8:]])
+        message = refused(data)
+        assert message.startswith(f"{data / 'train.jsonl'}:8: the options' labels (choices.label) are ")
+        assert f"A, B, C, D in {data / 'train.jsonl'}:1;" in message
+    put(data / "train.jsonl", rows)
+    hidden = [{key: row[key] for key in ("q", "choices")} for row in in_lists(choices(20, 1, 4), "DCBA")]
+    put(data / "test.jsonl", hidden)
+    assert f"{data / 'test.jsonl'}: the options' labels (choices.label) are D, C, B, A, and A, B, C, D" in refused(data)
+
+
+def test_different_numbers_of_options_have_no_table(data):
+    rows = [{"q": s, "options": o[: 3 + i % 2], "answer": n % 3} for i, (s, o, n) in enumerate(choices(40, 0, 4))]
+    put(data / "train.jsonl", rows)
+    path = data / "train.jsonl"
+    assert refused(data).startswith(f"{path}:2: options: 4 options, and 3 in {path}:1; a table has as many options")
+    # Lists of another name, which may be short, are none.
+    tagged = [{"t": t, "tags": ["a", "b", "c"][: i % 4], "y": y} for i, (_, y, t) in enumerate(topic_rows("en", 60, 0))]
+    put(path, tagged)
+    assert drafted(data).kind == "sentence"
+
+
+def test_answers_that_are_none_of_the_options_labels(data):
+    put(data / "train.jsonl", in_lists(choices(40, 0, 4), "ABCD", "0123"))
+    message = refused(data)
+    assert "no column names one of the options (choices.text) by its label (A, B, C, D); saw" in message
+    assert "choices.label: lists in 40 rows" in message
 
 
 def test_a_test_file_without_labels(data):
@@ -163,12 +208,41 @@ def test_labels_that_no_training_file_has_are_said(data):
     for code in ("en", "sw"):
         put(data / f"dev-{code}.tsv", [(("Pos", "Neg")[i % 2], t) for i, t in enumerate(rows)], ("label", "text"))
     put(data / "test-sw.tsv", [(("pos", "neg")[i % 2], t) for i, t in enumerate(rows)], ("label", "text"))
-    text, (remark,) = draft(data, "own")
+    text, (remark, alike) = draft(data, "own")
     assert remark.startswith("dev-en.tsv and 1 more: no training file has the labels 'Neg', 'Pos'; those that")
     assert f"# {remark}\n" in text
     assert "`label_names`" in remark
     (data / "train.tsv").unlink()
-    assert draft(data, "own")[1] == []  # with nothing to compare
+    assert alike.startswith("labels differ in capitals or blanks only: 'Neg', 'neg'; 'Pos', 'pos'; if they mean")
+    assert draft(data, "own")[1] == [alike]  # with nothing to compare
+
+
+def test_labels_that_differ_in_capitals_or_blanks_are_said(data):
+    rows = [(("pos", "Pos ", "neg")[i % 3], t) for i, (_, _, t) in enumerate(topic_rows("en", 60, 0))]
+    for split in ("train", "dev"):
+        put(data / f"{split}.tsv", rows, ("label", "text"))
+    text, (remark,) = draft(data, "own")
+    assert remark.startswith("labels differ in capitals or blanks only: 'Pos ', 'pos'; if they mean the same")
+    assert f"# {remark}\n" in text
+
+
+def test_a_label_with_a_line_break_is_refused(data):
+    rows = [(t, ("pos", "ne\ng")[i % 2]) for i, (_, _, t) in enumerate(topic_rows("en", 60, 0))]
+    put(data / "train.csv", rows, ("text", "label"))
+    assert refused(data).startswith(f"{data / 'train.csv'}: the label 'ne\\ng' holds a tab or a line break; no table")
+
+
+def test_a_folder_without_a_dev_set_is_said(data):
+    put(data / "train.tsv", topic_rows("en", 60, 0), NAMES)
+    put(data / "dev-sw.tsv", topic_rows("sw", 60, 0), NAMES)
+    _, (remark,) = draft(data, "own")
+    assert remark.startswith("no dev set of en: a training needs one, which selects its checkpoints")
+    assert remark.endswith("in a file such as dev-en.tsv")
+    put(data / "dev-en.tsv", topic_rows("en", 60, 0), NAMES)
+    assert draft(data, "own")[1] == []
+    (data / "train.tsv").unlink()
+    (data / "dev-en.tsv").unlink()
+    assert draft(data, "own", source="en")[1] == []  # to be scored, not trained on
 
 
 def test_answers_that_may_be_counted_from_0_or_1(data):
@@ -227,7 +301,7 @@ def test_answers_that_name_no_option(data):
     rows = [{"q": s, "options": o, "answer": o[n]} for s, o, n in choices(40, 0, 4)]
     put(data / "train.jsonl", rows)
     assert "no column names one of the options (options) by its label, its number or its column" in refused(data)
-    assert re.search(r"--label: answer has '.*expected the labels, the numbers", refused(data, label="answer"))
+    assert re.search(r"--label: answer has '.*expected what names one of the options", refused(data, label="answer"))
 
 
 def test_files_of_two_kinds(data):

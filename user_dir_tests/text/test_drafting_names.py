@@ -282,7 +282,8 @@ def test_a_column_of_languages_that_contradicts_the_names_is_said(data):
     # Where a file without a language in its name makes the column the one that counts.
     (data / "train-en.tsv").rename(data / "train.tsv")
     (data / "dev-en.tsv").unlink()
-    _, (remark,) = draft(data, "own")
+    _, (remark, no_dev_set) = draft(data, "own")
     assert "but the file's name says sw: rows of another language are refused" in remark
+    assert no_dev_set.startswith("no dev set of en")
     with pytest.raises(UserError, match=r"test-sw\.tsv:22: a row in language 'en' in a file of 'sw'"):
         load_subset(drafted(data), data, "test-sw")

@@ -15,6 +15,7 @@ from fairseq_robust_xlt import benchmarks
 from fairseq_robust_xlt.benchmarks import Benchmark
 from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.text import load_subset, read
+from fairseq_robust_xlt.text.summary import summary
 
 
 def own(folder: Path, kind: str, labels: list[str], **layout) -> Benchmark:
@@ -74,6 +75,41 @@ def test_csv_keeps_quotes_commas_and_line_breaks(tmp_path_factory, rows):
     assert [(*e.sequences[0], ["no", "yes"][e.label]) for e in examples] == rows
 
 
+@given(st.lists(st.tuples(_TEXTS, _TEXTS, st.sampled_from(["no", "yes"])), min_size=1))
+def test_quoted_tsv_is_what_a_csv_writer_wrote(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("quoted")
+    with open(folder / "dev-en.tsv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter="\t").writerows(rows)
+    columns = {"first": 0, "second": 1, "label": 2}
+    benchmark = own(folder, "pair", ["no", "yes"], format="tsv", header=False, quoted=True, columns=columns)
+    examples = read(benchmark, folder, "dev", "en")
+    assert [(*e.sequences[0], ["no", "yes"][e.label]) for e in examples] == rows
+    (folder / "dev-en.tsv").write_text('a\t"b"c\tyes\n', encoding="utf-8")
+    with pytest.raises(UserError, match="dev-en.tsv:1: not valid quoted TSV: '\t' expected after"):
+        read(benchmark, folder, "dev", "en")
+
+
+def test_fields_that_look_quoted_are_said(tmp_path):
+    """A plain text may begin and end with a quote; only what a csv writer would write counts."""
+    columns = {"first": 0, "second": 1, "label": 2}
+    layout = {"format": "tsv", "header": False, "columns": columns}
+    benchmark = own(tmp_path, "pair", ["no", "yes"], **layout)
+    plain = ['"a" and "b"', '""" a', '"" Turkey "" is "" x "', "a", '"He said."']
+    put(tmp_path, "dev-sw.tsv", "".join(f"x\t{text}\tno\n" for text in plain))
+    assert not [line for line in summary(benchmark, tmp_path) if "csv writer" in line]
+    out = io.StringIO(newline="")
+    csv.writer(out, delimiter="\t").writerows([(text, "x", "yes") for text in ("b", 'say "a"', '"no"', '" x')])
+    path = put(tmp_path, "dev-en.tsv", out.getvalue())
+    (line,) = [line for line in summary(benchmark, tmp_path) if "csv writer" in line]
+    assert line.startswith(f"3 fields in 1 file, the first in {path}:2, look like those of a csv writer")
+    assert "add quoted: true to the layout" in line
+    benchmark = own(tmp_path, "pair", ["no", "yes"], quoted=True, **layout)
+    path.unlink()
+    put(tmp_path, "dev-sw.tsv", out.getvalue())
+    assert not [line for line in summary(benchmark, tmp_path) if "csv writer" in line]
+    assert read(benchmark, tmp_path, "dev", "sw")[1].sequences == (('say "a"', "x"),)
+
+
 def test_the_line_of_a_csv_row_is_its_first(tmp_path):
     path = put(tmp_path, "dev-en.csv", 'a,b,y\n"two\nlines",x,yes\nx,y,maybe\n')
     with pytest.raises(UserError, match=re.escape(f"{path}:4: unknown label 'maybe' in column 3; allowed: no, yes")):
@@ -86,6 +122,10 @@ def test_the_line_of_a_csv_row_is_its_first(tmp_path):
         ('a,b,y\nx,"y,yes\n', ":2: not valid CSV: unexpected end of data"),
         ('a,b,y\nx,"y"z,yes\n', ":2: not valid CSV: ',' expected after '\"'"),
         ("a,b,y\nx,y\n", ":2: 2 columns, but line 1 has 3"),
+        ('a,b,y\n"x\nx",y,yes\n\nx,y,no\n', ":4: an empty line"),
+        ("\na,b,y\nx,y,yes\n", ":1: an empty line"),
+        (f"{'c' * 500},b,y\nx,y,yes\n", f":1: no column 'a'; the header has: {'c' * 200}... (506 characters)"),
+        (f"a,b,y\nx,y,{'c' * 500}\n", f":2: unknown label '{'c' * 199}... (502 characters) in column 3; allowed"),
         ("a;b;y\nx;y;yes\n", ":1: no column 'a'; the header has: a;b;y"),
         ("a,b,y\n", ": the file has no rows below its header"),
         ("", ": the file has no rows"),
@@ -143,7 +183,11 @@ def options(*labels: str) -> dict:
         ([an_object(), an_object()], ":2: the id '7' occurs before, in line 1"),
         (an_object(id="a\tb"), ":1: the id 'a\\tb' holds a tab or a line break"),
         ('{"id": 1\n', ":1: not valid JSON: "),
-        ("[1, 2]\n", ":1: expected a JSON object, found '[1, 2]'"),
+        ("[\n{}\n]\n", ":1: not valid JSON: Expecting value: line 1 column 2 (char 1); expected one object a line"),
+        ('{\n  "id": "7"\n}\n', ":1: not valid JSON: Expecting property name enclosed in double quotes"),
+        (json.dumps(an_object()) + "\n\n", ":2: an empty line"),
+        ("\n" + json.dumps(an_object()) + "\n", ":1: an empty line"),
+        ("[1, 2]\n", ":1: expected one JSON object a line, found '[1, 2]'"),
         ('{"id": ' + "9" * 5000 + "}\n", ":1: not valid JSON: "),
         ("[" * 100_000 + "\n", ":1: not valid JSON: "),
         ('{"id": "a\\ud800"}\n', ":1: not valid JSON: 'utf-8' codec can't encode"),

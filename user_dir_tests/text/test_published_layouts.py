@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fairseq_robust_xlt import benchmarks
+from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.text import Example, load_subset, read, resolve
 
 
@@ -24,22 +25,27 @@ XNLI_1_0 = (
 )
 
 
-def xnli_row(language: str, label: str, first: str, second: str) -> str:
-    return f"{language}\t{label}\t\t\t\t\t{first}\t{second}\t1\t1\tfacetoface\t{label}\t{label}\t{label}\t\t\tTrue"
+def xnli_row(language: str, label: str, first: str, second: str, pair: int) -> str:
+    return f"{language}\t{label}\t\t\t\t\t{first}\t{second}\t1\t{pair}\tfacetoface\t{label}\t{label}\t{label}\t\t\tTrue"
 
 
 @pytest.mark.parametrize("inside", ["", "XNLI-1.0"])
 def test_xnli_1_0(tmp_path, inside):
     rows = [
-        xnli_row(c, y, f'"{c} a{i}', f"b{i}") for c in ("ar", "en") for i, y in enumerate(["neutral", "entailment"])
+        xnli_row(c, y, f'"{c} a{i}', f"b{i}", i + 1)
+        for c in ("ar", "en")
+        for i, y in enumerate(["neutral", "entailment"])
     ]
     put(tmp_path / inside / "xnli.dev.tsv", XNLI_1_0, *rows)
     xnli = benchmarks.load("xnli")
     assert resolve(xnli, tmp_path, "dev").languages == ("ar", "en")
     examples = load_subset(xnli, tmp_path, "dev")
     assert texts(examples) == [((f'"{c} a{i}', f"b{i}"),) for c in ("ar", "en") for i in (0, 1)]
-    assert [(e.id, e.label) for e in examples] == [("0", 2), ("1", 1)] * 2
+    assert [(e.id, e.label) for e in examples] == [("1", 2), ("2", 1)] * 2
     assert load_subset(xnli, tmp_path, "valid") == examples[2:]
+    # A pair has the same pairID in every language, so that another order does no harm.
+    put(tmp_path / inside / "xnli.dev.tsv", XNLI_1_0, *rows[:2], rows[3], rows[2])
+    assert texts(load_subset(xnli, tmp_path, "dev-en-ar")) == [((f'"en a{i}', f"b{i}"),) for i in (1, 0)]
 
 
 def test_xnli_mt_1_0(tmp_path):
@@ -66,6 +72,24 @@ def test_paws_x(tmp_path, inside):
         for identifier, label in (("1", 0), ("2", 1), ("3", 1))
     ]
     assert texts(load_subset(pawsx, tmp_path, "test-de")) == [(("de", "z"),)]
+
+
+def test_paws_x_translations_that_came_out_empty(tmp_path, caplog):
+    """As the published files hold them; in dev and test nothing is left out."""
+    header = "id\tsentence1\tsentence2\tlabel"
+    rows = ["1\tA\tB\t1", "32035\t\t\t0", "3\tC\t \t0", "4\tD\tE\t0"]
+    put(tmp_path / "x-final/fr/translated_train.tsv", header, *rows)
+    put(tmp_path / "x-final/fr/dev_2k.tsv", header, *rows)
+    put(tmp_path / "x-final/en/train.tsv", header, *rows)
+    pawsx = benchmarks.load("pawsx")
+    assert [e.id for e in load_subset(pawsx, tmp_path, "train-fr")] == ["1", "4"]
+    assert "fr/translated_train.tsv: 2 rows have an empty text and are left out (line 3, 4)" in caplog.text
+    for subset in ("dev-fr", "train"):
+        with pytest.raises(UserError, match="tsv:3: the text in column 2 is empty"):
+            load_subset(pawsx, tmp_path, subset)
+    put(tmp_path / "x-final/fr/translated_train.tsv", header, *rows[1:3])
+    with pytest.raises(UserError, match="translated_train.tsv: every row has an empty text"):
+        load_subset(pawsx, tmp_path, "train-fr")
 
 
 def csqa_row(identifier: str, labels: str, stem: str = "Where?", **more) -> str:

@@ -67,7 +67,9 @@ def test_what_is_written_is_read(tmp_path_factory, rows):
     ("content", "message"),
     [
         (ROW + "A\tB\n", ":2: 2 columns, but line 1 has 3"),
-        (ROW + "\n" + ROW, ":2: 1 column, but line 1 has 3"),
+        (ROW + "\n" + ROW, ":2: an empty line"),
+        (ROW + ROW + " \n", ":3: an empty line"),
+        ("\n" + ROW, ":1: an empty line"),
         ("A B neutral\n", ":1: 1 column, but layout 'xtreme' reads column 2"),
         (
             ROW + "A\tB\tNeutral\n",

@@ -57,6 +57,21 @@ def test_an_unknown_language_gives_the_nearest(folder):
         resolve(XNLI, folder, "dev-swa")
 
 
+@pytest.mark.parametrize("codes", [{"zh": "zh-CN"}, {}])
+def test_a_language_with_a_hyphen_gives_the_tables(folder, codes):
+    content = yaml.safe_load(XNLI.text)
+    language = "zh" if codes else "zh_CN"
+    content["languages"] = ["en", "sw", "ar", language]
+    content["layouts"] = [content["layouts"][0] | {"codes": codes}]
+    (folder / "own.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    benchmark = benchmarks.load(folder / "own.yaml")
+    with pytest.raises(UserError, match=f"subset test-zh-CN: no '-' in a language; did you mean test-{language}[?]"):
+        resolve(benchmark, folder, "test-zh-CN")
+    assert resolve(benchmark, folder, "test-en-sw").pairs == (("en", "sw"),)
+    with pytest.raises(UserError, match="subset test-en-zz: unknown language 'zz'"):
+        resolve(benchmark, folder, "test-en-zz")
+
+
 def test_a_subset_without_any_file(folder):
     with pytest.raises(UserError, match=r"no test file of any language in .*; looked for: test-\{lang\}\.tsv"):
         resolve(XNLI, folder, "test")
@@ -126,6 +141,17 @@ def test_languages_are_aligned_by_id_where_there_are_ids(tmp_path, caplog):
     assert "2 examples are in all of en de; left out: 1 of en" in caplog.text
     with pytest.raises(UserError, match="no example has the same id in all of en, fr"):
         load_subset(pawsx, tmp_path, "test-en-fr")
+
+
+def test_an_alignment_by_line_number_alone_is_said(tmp_path, caplog):
+    for language in ("en", "sw"):
+        write(tmp_path, f"test-{language}.tsv", *(f"{language} a{i}\t{language} b{i}\t" for i in range(2)))
+        write(tmp_path, f"dev-{language}.tsv", f"{language} a\t{language} b\tneutral")
+    load_subset(XNLI, tmp_path, "dev-en-sw")
+    load_subset(XNLI, tmp_path, "test-en-en")
+    assert "line number" not in caplog.text
+    assert load_subset(XNLI, tmp_path, "test-en-sw")[1].sequences == (("en a1", "sw b1"),)
+    assert "en sw are aligned by line number only" in caplog.text
 
 
 def test_pairs_that_make_no_sense(tmp_path):

@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
+
+from fairseq_robust_xlt.errors import shortened
 
 # The likeliest first.
 LABELS = (
@@ -26,13 +29,14 @@ _MOST_LABELS = 200
 
 @dataclass
 class Column:
-    """A column of the files that look alike: where it is, what messages call it, its values file by file, and its
-    number in a table (none in JSON)."""
+    """A column of the files that look alike: where it is, what messages call it, its values file by file, its number in
+    a table (none in JSON), and the files."""
 
     place: str | int
     name: str
     files: list[list[Any]]
     number: int | None = None
+    paths: Sequence[Path] = ()
 
     @property
     def key(self) -> str:
@@ -55,6 +59,8 @@ class Column:
 
     def count(self) -> str:
         """How many values it has, for comments and messages."""
+        if self.values and not self.texts:
+            return f"lists in {len(self.values)} rows"
         several = "" if len(self.distinct) == 1 else "s"
         return f"{len(self.distinct)} value{several} in {len(self.values)} rows"
 
@@ -98,7 +104,7 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
 
 def seen(columns: Iterable[Column]) -> str:
     """The columns as messages list them."""
-    return "; ".join(f"{column.name}: {column.count() if column.texts else 'lists'}" for column in columns)
+    return shortened("; ".join(f"{column.name[:60]}: {column.count()}" for column in columns), 600)
 
 
 def _number(text: str) -> bool:

@@ -11,11 +11,18 @@ import yaml
 
 from fairseq_robust_xlt.benchmarks import Benchmark, Layout
 from fairseq_robust_xlt.benchmarks.schema import SPLITS
-from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.errors import UserError, shortened
 from fairseq_robust_xlt.text.drafting.guessing import Guess, fitted, guess, in_order
 from fairseq_robust_xlt.text.drafting.layouts import find_layouts, own
 from fairseq_robust_xlt.text.drafting.naming import DataFile, find
-from fairseq_robust_xlt.text.drafting.remarks import not_languages, other_languages, unknown_labels, unknown_languages
+from fairseq_robust_xlt.text.drafting.remarks import (
+    labels_alike,
+    no_dev_set,
+    not_languages,
+    other_languages,
+    unknown_labels,
+    unknown_languages,
+)
 from fairseq_robust_xlt.text.drafting.rendering import render
 from fairseq_robust_xlt.text.drafting.samples import Sample, columns, find_headers, sample
 from fairseq_robust_xlt.text.readers import locate
@@ -45,6 +52,7 @@ def draft(
     layouts = find_layouts(guesses, languages)
     labels = _labels(guesses)
     remarks += [*unknown_languages(guesses, languages, mine), *other_languages(guesses), *unknown_labels(guesses)]
+    remarks += [*labels_alike(labels), *no_dev_set(guesses, languages, mine)]
     text = render(name, mine, {own(code) for code in codes} | {mine}, labels, layouts, guesses, remarks)
     _check_read(text, folder, guesses, languages)
     return text, remarks
@@ -152,7 +160,14 @@ def _check_once(guesses: Sequence[tuple[Sample, Guess]], languages: dict[int, li
 
 
 def _labels(guesses: Sequence[tuple[Sample, Guess]]) -> list[str]:
-    """The labels of all files."""
+    """The labels of all files. Raises `UserError` for one that no table can hold, and for different ones of options."""
+    for one, its in guesses:
+        for value in one.values(its.columns["label"]):
+            if any(character in value for character in "\t\r\n"):
+                raise UserError(
+                    f"{one.file.path}: the label {shortened(repr(value), 60)} holds a tab or a line break; no table "
+                    "can have such a label: mend the file, or say with --label which column holds the label"
+                )
     distinct = {id(found): found for _, found in guesses}.values()
     first = next(iter(distinct))
     for other in distinct:

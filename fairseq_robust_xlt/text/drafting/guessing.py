@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fairseq_robust_xlt.benchmarks.table import Column as Place
-from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.errors import UserError, shortened
 from fairseq_robust_xlt.text.drafting.columns import IDS, LABELS, LANGUAGES, PAIRS, SENTENCES, Column, plain, seen
 from fairseq_robust_xlt.text.drafting.naming import known_code
 from fairseq_robust_xlt.text.drafting.options import Options, find_options
@@ -36,7 +36,7 @@ def guess(
     """
     left = {column.place: column for column in columns}
     options = find_options(columns)
-    for column in options.columns if options else ():
+    for column in [*options.columns, *filter(None, [options.beside])] if options else ():
         del left[column.place]
     language = find_language(left.values())
     if language:
@@ -62,7 +62,7 @@ def guess(
         comments[name] = f"mean {sum(map(len, column.texts)) / max(1, len(column.texts)):.0f} characters"
         left.pop(column.place, None)
     if options:
-        places["options"], comments["options"] = options.place, f"{options.count} in each row"
+        places["options"], comments["options"] = options.place, options.comment()
     places["label"], comments["label"] = answer.place, answer.count()
     if language and not language_in_name:
         places["language"], comments["language"] = language.place, language.count()
@@ -78,6 +78,13 @@ def fitted(known: Guess, columns: Sequence[Column], language_in_name: bool) -> G
     language = find_language(columns)
     if language and not language_in_name and "language" not in places:
         places["language"], comments["language"] = language.place, language.count()
+    options = find_options(columns) if known.kind == "choice" else None
+    if options and options.beside and options.own_labels != known.labels:
+        raise UserError(
+            f"{options.beside.paths[0]}: the options' labels ({options.beside.name}) are "
+            f"{', '.join(options.own_labels)}, and {', '.join(known.labels)} in the other files; a table counts the "
+            "options of such a list, so their labels must be the same in every row"
+        )
     return replace(known, columns=places, comments=comments, language=language)
 
 
@@ -90,7 +97,9 @@ def _given(columns: Sequence[Column], name: str, flag: str, where: str) -> Colum
     for column in columns:
         if name in (column.name, str(column.place)) or (name.isdecimal() and int(name) == column.number):
             return column
-    raise UserError(f"{flag} {name}: no such column in {where}; it has {', '.join(column.name for column in columns)}")
+    raise UserError(
+        f"{flag} {name}: no such column in {where}; it has {shortened(', '.join(column.name for column in columns))}"
+    )
 
 
 def _several(columns: Iterable[Column], what: str, where: str) -> UserError:
@@ -141,7 +150,7 @@ def _label(candidates: Sequence[Column], options: Options | None, where: str, co
     if found:
         return found[0]
     what = (
-        f"names one of the options ({options}) by its label, its number or its column"
+        f"names one of the options ({options}) {options.naming()}"
         if options
         else "looks like a label (a few short values in many rows)"
     )
@@ -156,8 +165,8 @@ def _labels(answer: Column, options: Options | None, where: str) -> tuple[list[s
     if found is None:
         few = ", ".join(repr(value[:40]) for value in sorted(answer.distinct)[:5])
         raise UserError(
-            f"{where}: --label: {answer.name} has {few}; expected the labels, the numbers or the columns of the "
-            f"options ({options})"
+            f"{where}: --label: {answer.name} has {few}; expected what names one of the options ({options}) "
+            f"{options.naming()}"
         )
     return found, "one for each option, in their order"
 

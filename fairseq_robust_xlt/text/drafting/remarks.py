@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fairseq_robust_xlt.text.drafting.guessing import Guess, in_order
+from fairseq_robust_xlt.text.drafting.layouts import own
 from fairseq_robust_xlt.text.drafting.naming import DataFile
 from fairseq_robust_xlt.text.drafting.samples import Sample
 
@@ -77,6 +78,32 @@ def unknown_labels(guesses: Sequence[tuple[Sample, Guess]]) -> list[str]:
         "that are other spellings of a training label belong under `label_names` of the layout ({theirs: the training "
         "label}), not under `labels`"
         for unknown, names in files.items()
+    ]
+
+
+def labels_alike(labels: Sequence[str]) -> list[str]:
+    """A remark on the labels that are other ones but for blanks at their ends and capitals."""
+    same: dict[str, list[str]] = {}
+    for label in labels:
+        same.setdefault(label.strip().casefold(), []).append(label)
+    groups = [_quoted(alike) for alike in same.values() if len(alike) > 1]
+    if not groups:
+        return []
+    return [
+        f"labels differ in capitals or blanks only: {'; '.join(groups)}; if they mean the same, keep one of each under "
+        "`labels` and the others under `label_names` of the layout ({theirs: the one that is kept})"
+    ]
+
+
+def no_dev_set(guesses: Sequence[tuple[Sample, Guess]], languages: dict[int, list[str]], source: str) -> list[str]:
+    """A remark where there are training data, and no dev data of the source language."""
+    train = [one.file for one, _ in guesses if one.file.split == "train"]
+    dev = {own(code) for one, _ in guesses if one.file.split == "dev" for code in languages[id(one)] or [source]}
+    if not train or source in dev:
+        return []
+    return [
+        f"no dev set of {source}: a training needs one, which selects its checkpoints; keep some of the training rows "
+        f"back for it, in a file such as dev-{source}{train[0].path.suffix}"
     ]
 
 

@@ -88,8 +88,12 @@ def find_headers(samples: Sequence[Sample]) -> None:
 def columns(samples: Sequence[Sample]) -> list[Column]:
     """The columns of files that look alike."""
     numbered = samples[0].format != "jsonl"
+    paths = [one.file.path for one in samples]
     return [
-        Column(place, name, [[row[position] for row in one.rows] for one in samples], position if numbered else None)
+        Column(
+            *(place, name, [[row[position] for row in one.rows] for one in samples]),
+            *(position if numbered else None, paths),
+        )
         for position, (place, name) in enumerate(samples[0].columns())
     ]
 
