@@ -32,8 +32,8 @@ def add_parser(verbs) -> None:
     check = actions.add_parser(
         "check",
         help="read every file of a folder as a table says, and count",
-        description="Says the first fault of every file; exit status 1 if there is any, if no training or dev file of "
-        "the source language is there, or if a pattern of your own table finds no file.",
+        description="Says the first fault of every file; exit status 1 if there is any, or for a table of your own if "
+        "one of its patterns finds no file or no training or dev file of the source language is there.",
     )
     check.add_argument("table", help="a table, or the name of a benchmark that comes with the package")
     check.add_argument("folder")
@@ -65,14 +65,14 @@ def run_new(args: argparse.Namespace) -> int:
 
 
 def run_check(args: argparse.Namespace) -> int:
-    show(args.table, Path(args.folder), own=args.table not in benchmarks.known(), whole=True)
+    show(args.table, Path(args.folder), own=args.table not in benchmarks.known())
     return 0
 
 
-def show(table: str, folder: Path, own: bool = False, whole: bool = False) -> None:
-    """Print what a table says and what the folder's files hold; `own` and `whole` are those of `summary`."""
+def show(table: str, folder: Path, own: bool = False) -> None:
+    """Print what a table says and what the folder's files hold; `own` is that of `summary`."""
     benchmark = benchmarks.load(table, flag="")
     print(f"{benchmark.name}: kind {benchmark.kind}, source {benchmark.source}")
     print(f"labels: {', '.join(benchmark.labels)}")
-    for line in summary(benchmark, folder, own, whole):
+    for line in summary(benchmark, folder, own):
         print(line)

@@ -18,15 +18,13 @@ from fairseq_robust_xlt.text.readers import locate, present, read_languages
 _SHOWN = 8
 
 
-def summary(
-    benchmark: Benchmark, folder: str | os.PathLike[str], own: bool = False, whole: bool = False
-) -> Iterator[str]:
+def summary(benchmark: Benchmark, folder: str | os.PathLike[str], own: bool = False) -> Iterator[str]:
     """A line for each split and language in `folder`: rows, and rows of each label; then one for what the table names
     and the folder has not, and one for what only the folder has. Every row is read and checked.
 
     Raises `UserError` at the end: for whatever `readers.read` refuses, the first fault of each file; for an `own`
-    table, which describes these very files, where a pattern finds none; and if the folder has to be `whole`, where the
-    table has training or dev files and none of the source language is there.
+    table, which describes these very files, where a pattern finds none, and where the table has training or dev files
+    and none of the source language is there. (A published benchmark's folder may hold only what is scored.)
     """
     if not Path(folder).is_dir():
         raise UserError(f"no such data folder: {folder}")
@@ -48,7 +46,7 @@ def summary(
         absent = [language for language in benchmark.languages if language not in found]
         needed = [benchmark.source] if split != "test" and benchmark.source in absent else []
         others = [language for language in absent if language not in needed] if split != "train" else []
-        if whole and needed and patterns and not any(one == split for one, _ in idle):
+        if own and needed and patterns and not any(one == split for one, _ in idle):
             faults.append(_not_there(split, needed, patterns))
             needed = []
         if patterns and [*needed, *others]:
