@@ -151,7 +151,7 @@ class RobustClassificationCriterion(FairseqCriterion):
         if not checkpoint:
             raise UserError(f"--method {self.recipe.method}: needs --teacher, the checkpoint of a finished run")
         # In evaluation there is no teacher, and its file may be gone.
-        return Teacher(checkpoint, task.identity()) if not task.settings.scoring else None
+        return Teacher.open(checkpoint, task.identity()) if not task.settings.scoring else None
 
     def _normed_layer(self, model):
         heads: Any = unwrapped(model).classification_heads
