@@ -2,7 +2,6 @@
 
 import logging
 import math
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any, Optional
 
@@ -13,6 +12,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 
 from fairseq_robust_xlt import recipes
+from fairseq_robust_xlt.criterions.one_network import one_network
 from fairseq_robust_xlt.criterions.passes import Passes
 from fairseq_robust_xlt.criterions.proximal import Proximal
 from fairseq_robust_xlt.criterions.teacher import Teacher
@@ -153,15 +153,14 @@ class RobustClassificationCriterion(FairseqCriterion):
         # In evaluation there is no teacher, and its file may be gone.
         return Teacher.open(checkpoint, task.identity()) if not task.settings.scoring else None
 
-    def _normed_layer(self, model):
+    def _check_head(self, model):
         heads: Any = unwrapped(model).classification_heads
         layer = heads[self.classification_head_name].out_proj
-        if not hasattr(layer, "weight_orig"):
+        if self.recipe.spectral_norm and not hasattr(layer, "weight_orig"):
             raise UserError(
                 f"--method {self.recipe.method}: needs a spectral norm on the classification head; add "
                 "--spectral-norm-classification-head"
             )
-        return layer
 
     def logits(self, model, sample):
         """Class scores [batch, classes] of a collated batch; in a multiple choice the classes are the options, each of
@@ -176,10 +175,8 @@ class RobustClassificationCriterion(FairseqCriterion):
         if not self.training:
             return self.evaluate(self.logits(model, sample), sample)
         targets = sample["target"].view(-1)
-        if self.recipe.spectral_norm:
-            with _one_power_iteration(self._normed_layer(model)):
-                passes = Passes(self, model, sample).run()
-        else:
+        self._check_head(model)
+        with one_network(model, self.classification_head_name):
             passes = Passes(self, model, sample).run()
         loss = passes.loss.sum()
         log = self._log(loss, targets, sample)
@@ -252,22 +249,6 @@ class RobustClassificationCriterion(FairseqCriterion):
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         return True
-
-
-@contextmanager
-def _one_power_iteration(layer):
-    """The spectral norm of `layer`, which a forward pass in training mode refines, is refined by the first one alone:
-    all passes of a step see one network."""
-
-    def refined(layer, _inputs, _output):
-        layer.eval()
-
-    handle = layer.register_forward_hook(refined)
-    try:
-        yield
-    finally:
-        handle.remove()
-        layer.train()
 
 
 def correct(logits, targets):

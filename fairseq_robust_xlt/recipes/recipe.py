@@ -54,7 +54,8 @@ class Recipe:
     perturbed_points:  x~ is the last point of the ascent, or all its points, whose losses are averaged (FreeLB)
     perturbed_embeddings: "detached": the perturbed pass does not train what lies below the perturbation (R3F)
     dropout_masks:     "shared": all passes of an update have the same, so that nothing but the perturbation sets x~
-                       apart from x; "own": each pass draws its own, and a consistency compares two of them too
+                       apart from x; "own": each pass draws its own, and a consistency compares two of them too.
+                       Layers that LayerDrop leaves out are left out of all passes of an update either way
 
     consistency:       D: "kl" (clean || perturbed), "symmetric_kl", "js" (Jensen-Shannon) or "mse" of probabilities
     consistency_stop:  the side whose gradient is stopped in D; "each": in each direction of symmetric_kl its target

@@ -53,9 +53,10 @@ def test_a_batch_has_the_clean_and_the_noised_text(start) -> None:
     assert "noised_input" not in dataset.collater([dataset[0]])
 
 
-def test_both_views_leave_out_the_same_layers(start) -> None:
+@pytest.mark.parametrize("masks", ["shared", "own"])
+def test_both_views_leave_out_the_same_layers(start, masks) -> None:
     """Also where the noised texts are longer: masks and layers are drawn from one stream on a CPU."""
-    run = start("--method", "xtune", "--encoder-layerdrop", "0.5")
+    run = start("--method", "xtune", "--encoder-layerdrop", "0.5", "--dropout-masks", masks)
     dataset, layers = run.task.datasets["train"], list(run.model.encoder.sentence_encoder.layers.children())
     samples = [dataset[i] for i in range(8)]
     for sample in samples:
