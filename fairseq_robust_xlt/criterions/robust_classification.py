@@ -51,6 +51,9 @@ class RobustClassificationConfig(FairseqDataclass):
             "help": "in a multiple choice, each option's own perturbation, or one shared by a question's options"
         },
     )
+    perturb_tokens: Optional[str] = field(
+        default=None, metadata={"help": "tokens that are perturbed: all, or words (without <s> and </s>)"}
+    )
     perturb_draw: Optional[str] = field(
         default=None, metadata={"help": "law of random perturbations and starts: gaussian, uniform, sphere or cube"}
     )
@@ -184,9 +187,8 @@ class RobustClassificationCriterion(FairseqCriterion):
             log["ncorrect"] = correct(passes.clean_logits, targets)
         if passes.perturbed_logits is not None:
             log["perturbed_ncorrect"] = correct(passes.perturbed_logits, targets)
-        if passes.norm_sum is not None:
-            log["perturb_norm_sum"] = passes.norm_sum
-            log["perturb_norm_count"] = passes.norm_count
+        if passes.norms is not None:
+            log["perturb_norm_sum"], log["perturb_wanted_sum"], log["perturb_norm_count"] = passes.norms
             log["non_finite"] = passes.non_finite
         return loss, targets.numel(), log
 
@@ -237,7 +239,10 @@ class RobustClassificationCriterion(FairseqCriterion):
                 metrics.log_scalar(name, 100 * sums[key] / size, size, round=4)
         if sums.get("perturb_norm_count"):
             count = sums["perturb_norm_count"]
-            metrics.log_scalar("perturb_norm", sums["perturb_norm_sum"] / count, count, round=5)
+            applied, wanted = sums["perturb_norm_sum"] / count, sums["perturb_wanted_sum"] / count
+            metrics.log_scalar("perturb_norm", applied, count, round=5)
+            if abs(applied - wanted) > 0.1 * wanted:
+                _say_rounded(f"{applied:.3g}", f"{wanted:.3g}")
             metrics.log_scalar_sum("non_finite", sums["non_finite"])
         predicted = [value for key, value in sums.items() if key.startswith("predicted/")]
         if predicted:
@@ -249,6 +254,22 @@ class RobustClassificationCriterion(FairseqCriterion):
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         return True
+
+
+_rounded = False
+
+
+def _say_rounded(applied, wanted):
+    """Warn once in a process that perturbations get lost, or grow, between the numbers of 16 bits."""
+    global _rounded
+    if not _rounded:
+        logger.warning(
+            "perturb_norm: perturbations of mean norm %s arrive as %s, since embeddings in 16 bits have no numbers "
+            "that near to each other; give a larger --radius, or train in fp32 (--amp on a GPU keeps embeddings in it)",
+            wanted,
+            applied,
+        )
+    _rounded = True
 
 
 def correct(logits, targets):

@@ -69,7 +69,8 @@ def perturbed(module: nn.Embedding, delta: Tensor) -> Iterator[None]:
 def added(hidden: Tensor, delta: Tensor) -> Tensor:
     """`hidden` + `delta`, in the dtype of `hidden` and without broadcasting.
 
-    A `delta` in a wider dtype is rounded towards zero, so that it stays in its ball.
+    A `delta` in a wider dtype is rounded towards zero, so that it stays in its ball; in 16 bits the sum is rounded to
+    the nearest number once more, which may lie outside, or be `hidden` itself.
     """
     if delta.shape != hidden.shape:
         raise RuntimeError(

@@ -14,6 +14,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "perturb_norm": ("l2", "linf"),
     "perturb_scope": ("token", "sequence"),
     "perturb_options": ("own", "shared"),
+    "perturb_tokens": ("all", "words"),
     "perturb_direction": ("steepest", "scaled"),
     "perturbed_points": ("last", "all"),
     "perturbed_embeddings": ("trained", "detached"),
@@ -45,6 +46,8 @@ class Recipe:
     perturb_norm, perturb_scope, radius, radius_unit: the ball (see `perturbation.radius`)
     perturb_options:   in a multiple choice each option's text has its "own" perturbation, or one is "shared" by all
                        options of a question, position by position (its stem comes first in each)
+    perturb_tokens:    which tokens are perturbed: "all", or "words", which leaves <s> and </s> as they are (padding is
+                       never perturbed)
     perturb_steps:     steps of the ascent; where all points count, points (the last of which takes no step)
     perturb_step_size: size of a step, as a fraction of the radius (None: 1 for one step, else 1.25 / steps)
     perturb_direction: a step goes along the steepest ascent in the norm (for l-infinity the gradient's sign), or along
@@ -80,6 +83,7 @@ class Recipe:
     perturb_norm: str = "l2"
     perturb_scope: str = "token"
     perturb_options: str = "own"
+    perturb_tokens: str = "all"
     perturb_direction: str = "steepest"
     perturb_steps: int = 1
     perturb_step_size: float | None = None

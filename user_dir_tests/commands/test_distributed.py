@@ -149,6 +149,26 @@ def test_layers_that_are_left_out_in_two_processes(tmp_path, places):
             assert torch.equal(value, second[method][name]), (method, name)
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--broadcast-buffers", "--find-unused-parameters"),
+        pytest.param(("--broadcast-buffers",), marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)
+def test_an_example_that_is_not_finite_in_one_of_two_processes(tmp_path, places, flags):
+    """That process makes a pass more, and does not wait in it for the other, which makes none."""
+    methods = "rs-rp,fgm,freelb,r3f,smart"
+    backend = ("--overflow", "--ddp-backend", "pytorch_ddp", *flags)
+    first, second = all_methods(str(tmp_path), *places, methods, *backend, processes=2)
+    assert list(first) == methods.split(",")
+    for method, parameters in first.items():
+        for name, value in parameters.items():
+            assert torch.isfinite(value).all(), (method, name)
+            assert torch.equal(value, second[method][name]), (method, name)
+
+
 @pytest.mark.parametrize("backend", ["fully_sharded", "slowmo"])
 def test_wrappers_that_several_passes_break_are_refused(tmp_path, xnli_folder, encoder_dir, backend):
     arguments = train_arguments(xnli_folder, encoder_dir, tmp_path / "run", "--method", "fgm", "--ddp-backend", backend)
