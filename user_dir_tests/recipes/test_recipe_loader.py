@@ -70,8 +70,10 @@ def test_the_published_values() -> None:
     assert smart.perturb_step_size * smart.radius == pytest.approx(1e-3)
     assert (smart.perturb_draw, smart.perturb_start * smart.radius / 2) == ("gaussian", pytest.approx(1e-5))
     alum = recipes.resolve("alum:paper")
-    assert alum.consistency_weight == 10
-    assert alum.radius_unit == "relative"  # its script has a step and no ball
+    assert (alum.radius_unit, alum.perturb_norm, alum.perturb_direction) == ("absolute", "linf", "scaled")
+    assert alum.perturb_step_size * alum.radius == pytest.approx(1e-3)
+    assert (alum.perturb_draw, alum.perturb_start * alum.radius / 2) == ("gaussian", pytest.approx(1e-5))
+    assert alum.consistency_weight == 1  # its script's 10 is of pre-training
     xtune = recipes.resolve("xtune:paper")
     assert (xtune.clean_weight, xtune.perturbed_weight, xtune.teacher_weight) == (1, 0, 0)
     assert xtune.consistency_weight == pytest.approx(5 / 3)
