@@ -140,6 +140,8 @@ class RobustClassificationCriterion(FairseqCriterion):
             )
         self.proximal = Proximal(self.recipe.bregman_decay) if self.recipe.bregman_weight else None
         self.teacher = self._teacher(cfg.teacher, task)
+        if hasattr(task, "benchmark") and not task.settings.scoring:
+            _say_other_classes(self.recipe, len(task.benchmark.labels))
         self.languages = tuple(task.benchmark.languages) if hasattr(task, "benchmark") else ()
         #: Set by our tasks before each step; fairseq's own tasks leave it None (see `Passes.keys`).
         self.seed_and_update: Optional[tuple] = None
@@ -254,6 +256,19 @@ class RobustClassificationCriterion(FairseqCriterion):
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         return True
+
+
+def _say_other_classes(recipe, classes):
+    """The published code of xTune averages a KL over the classes, of which its values have XNLI's number."""
+    if recipe.method in ("xtune:paper", "xtune-stage2:paper") and classes != 3:
+        logger.info(
+            "method %s: its weights are for the 3 classes of XNLI, and this task has %d: averaged over these, as by "
+            "the published code, they would be --consistency-weight %.4g%s",
+            recipe.method,
+            classes,
+            recipe.consistency_weight * 3 / classes,
+            f" --teacher-weight {recipe.teacher_weight * 3 / classes:.4g}" if recipe.teacher_weight else "",
+        )
 
 
 _rounded = False
