@@ -97,6 +97,14 @@ def test_flags_win_and_the_rest_stays() -> None:
     assert recipes.resolve("adv:defaults").settings() | {"method": "adv"} == default.settings()
 
 
+def test_the_flags_are_those_of_the_criterion() -> None:
+    from fairseq_robust_xlt.criterions import robust_classification
+
+    assert set(recipes.FLAGS) == set(robust_classification.OVERRIDES)
+    assert (recipes.FLAGS["perturb_steps"], recipes.FLAGS["perturb_norm"]) == (int, str)
+    assert recipes.FLAGS["perturb_step_size"] is recipes.FLAGS["radius"] is float
+
+
 def test_a_recipe_of_ones_own(tmp_path) -> None:
     text = (
         "defaults: {clean_weight: 1, perturbed_weight: 2.5, perturbation: random, radius: 0.2}\npaper: {radius: 0.7}\n"
