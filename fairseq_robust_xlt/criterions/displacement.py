@@ -48,6 +48,9 @@ class Displacement:
         self.own = 1 if shared else self.rows
         self.where = self.mask.view(examples, self.rows, -1).any(dim=1) if shared else self.mask
         self.ball = self._ball(recipe.radius)
+        #: Whether what lies below a detached perturbation gets its gradient in the last pass, a clean one. If not, DDP
+        #: would miss it there, so that the perturbed passes give it one of zero.
+        self.clean_trains_it = recipe.perturbation == "random" and recipe.trains_clean
 
     def start(self, keys: list[tuple[int, ...]]) -> Tensor:
         """The random perturbation, or where the ascent starts; `keys` has one for each perturbation."""
@@ -70,7 +73,7 @@ class Displacement:
 
         def moved(hidden: Tensor) -> Tensor:
             if self.recipe.perturbed_embeddings == "detached":
-                hidden = hidden.detach()
+                hidden = hidden.detach() if self.clean_trains_it else _ZeroGradient.apply(hidden)
             unit = self._unit(hidden)
             result = added(hidden, delta * unit)
             self.wanted = self.applied = delta.detach()
@@ -103,6 +106,18 @@ class Displacement:
             radius, recipe.radius_unit, unit, recipe.perturb_norm, recipe.perturb_scope, lengths, self.dim
         )
         return Ball(scale, recipe.perturb_norm, recipe.perturb_scope)
+
+
+class _ZeroGradient(torch.autograd.Function):
+    """What it is given; the gradient for that is zero, where `detach` would leave it without."""
+
+    @staticmethod
+    def forward(_ctx: Any, hidden: Tensor) -> Tensor:
+        return hidden.view_as(hidden)
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+        return torch.zeros_like(gradient)
 
 
 def _words(model: nn.Module, tokens: Tensor) -> Tensor:

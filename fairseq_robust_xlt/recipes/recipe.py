@@ -115,6 +115,13 @@ class Recipe:
         return self.perturbation != "none" and any((*weights, self.embedding_push, self.attention_pull))
 
     @property
+    def trains_clean(self) -> bool:
+        """Whether the loss has a gradient through the clean pass; a stopped side of the consistency is made, but
+        nothing flows back through it on that account."""
+        compares = self.consistency_weight > 0 and self.consistency_stop != "clean"
+        return any((self.clean_weight, self.bregman_weight, compares, self.embedding_push, self.attention_pull))
+
+    @property
     def two_views(self) -> bool:
         """Whether a batch has to hold a noised view of its text beside the clean one."""
         return self.perturbation == "text"

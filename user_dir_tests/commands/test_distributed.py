@@ -169,6 +169,27 @@ def test_an_example_that_is_not_finite_in_one_of_two_processes(tmp_path, places,
             assert torch.equal(value, second[method][name]), (method, name)
 
 
+@pytest.mark.parametrize(
+    ("method", "flags"),
+    [
+        ("r3f", ("--clean-weight", "0", "--consistency-stop", "clean")),
+        ("mine.yaml", ("--find-unused-parameters",)),
+    ],
+    ids=["the clean pass trains nothing", "the clean pass is not the last"],
+)
+def test_detached_embeddings_in_two_processes(tmp_path, places, method, flags):
+    """DDP waits for each parameter: also for the word table, which the perturbed pass does not train."""
+    settings = "clean_weight: 1, perturbed_weight: 1, perturbation: ascent, perturbed_embeddings: detached, radius: 0.1"
+    (tmp_path / "mine.yaml").write_text(f"defaults: {{{settings}}}", encoding="utf-8")
+    method = str(tmp_path / method) if method == "mine.yaml" else method
+    (first, second) = all_methods(str(tmp_path), *places, method, "--ddp-backend", "pytorch_ddp", *flags, processes=2)
+    for name, value in first[method].items():
+        assert torch.equal(value, second[method][name]), name
+    table = first[method]["encoder.sentence_encoder.embed_tokens.weight"]
+    start = load_checkpoint(Path(places[1]) / "model.pt")["model"]["encoder.sentence_encoder.embed_tokens.weight"]
+    assert torch.equal(table, start) is (method == "r3f")
+
+
 @pytest.mark.parametrize("backend", ["fully_sharded", "slowmo"])
 def test_wrappers_that_several_passes_break_are_refused(tmp_path, xnli_folder, encoder_dir, backend):
     arguments = train_arguments(xnli_folder, encoder_dir, tmp_path / "run", "--method", "fgm", "--ddp-backend", backend)
