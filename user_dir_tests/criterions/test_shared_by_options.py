@@ -104,6 +104,51 @@ def test_the_step_goes_along_the_gradient_summed_over_the_options(model, batch):
     torch.testing.assert_close(delta, expected, rtol=1e-3, atol=1e-4)
 
 
+def gradients(model, batch, criterion) -> tuple[list[torch.Tensor], dict]:
+    model.zero_grad()
+    loss, _, log = criterion(model, batch)
+    loss.backward()
+    return [p.grad.clone() for p in model.parameters()], log
+
+
+@pytest.mark.parametrize("kind", ["own", "shared"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_question_with_an_option_that_overflows_goes_without(model, batch, method, kind):
+    """All of its options count with their clean texts, and no other question is touched."""
+    question, row = 1, 1 * OPTIONS + 2
+    criterion = alone.criterion(method, perturb_options=kind, radius=0.5)
+    layer = model.encoder.sentence_encoder.layers[0]
+    clean = []
+    handle = layer.register_forward_pre_hook(lambda _, inputs: clean.append(inputs[0][:, row].detach().clone()))
+    with torch.no_grad():
+        criterion.logits(model, batch)
+    handle.remove()
+
+    def overflow(_module, args, kwargs):
+        x = kwargs["query"].clone()
+        if not torch.equal(x[:, row].detach(), clean[0]):
+            x[:, row] = x[:, row] * torch.inf
+        return args, {**kwargs, "query": x}
+
+    handle = layer.self_attn.register_forward_pre_hook(overflow, with_kwargs=True)
+    try:
+        found, log = gradients(model, batch, criterion)
+    finally:
+        handle.remove()
+    assert int(log["non_finite"]) == 1
+
+    def questions(keep: list[int]) -> dict:
+        tokens = batch["net_input"]["src_tokens"].view(QUESTIONS, OPTIONS, -1)[keep].flatten(0, 1)
+        parts = {"id": batch["id"][keep], "target": batch["target"][keep], "net_input": {"src_tokens": tokens}}
+        return {**batch, **parts}
+
+    rest, _ = gradients(model, questions([i for i in range(QUESTIONS) if i != question]), criterion)
+    single, _ = gradients(model, questions([question]), alone.criterion("standard"))
+    for gradient, others, own in zip(found, rest, single, strict=True):
+        assert torch.isfinite(gradient).all()
+        torch.testing.assert_close(gradient, others + own, rtol=1e-3, atol=1e-5)
+
+
 def test_without_options_it_changes_nothing(model):
     """Of sentences and pairs each has one text: shared or not is the same, bit for bit."""
     one = alone.batch(4, 6, WORDS, classes=1)
