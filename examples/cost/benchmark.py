@@ -32,13 +32,18 @@ WORDS = 10_000  # looking up embeddings costs the same whatever the table's size
 class Method:
     """One method on one model, taken update by update."""
 
-    def __init__(self, name: str, model, args: argparse.Namespace):
+    def __init__(self, name: str, models: dict, args: argparse.Namespace):
         from fairseq.optim.adam import Adam
 
         from fairseq_robust_xlt.criterions import alone
 
+        recipe, layers = recipes.resolve(name), SHAPES[args.arch].layers
+        model = model_for(recipe.spectral_norm, models, args)
         self.name, self.model, self.device, self.bf16 = name, model, args.device, args.bf16
-        self.criterion = alone.criterion(name)
+        # A small encoder may not have the layer whose attention EAR compares.
+        flags = {"attention_layer": min(recipe.attention_layer, layers)} if recipe.attention_pull else {}
+        teacher = model_for(False, {}, args) if recipe.teacher_weight else None
+        self.criterion = alone.criterion(name, teacher, **flags)
         self.batch = alone.batch(args.batch_size, args.length, WORDS, device=args.device)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = Adam(self.parameters, lr=0.0)  # the same weights for every method and round
@@ -70,13 +75,21 @@ class Method:
         return time.perf_counter()
 
 
-def measure(methods: list[str], args: argparse.Namespace) -> list[dict]:
-    """Rounds of one update of each method, in an order that moves on every round."""
+def model_for(normed: bool, models: dict, args: argparse.Namespace):
+    """The model that all methods share whose head has a spectral norm or not; made when the first one asks."""
     from fairseq_robust_xlt.criterions import alone
 
-    model = alone.model(args.arch, WORDS, freeze_embeddings=True).to(args.device)
-    model.keep_embedding_norm()
-    taking_turns = [Method(name, model, args) for name in methods]
+    if normed not in models:
+        made = alone.model(args.arch, WORDS, freeze_embeddings=True, spectral_norm_classification_head=normed)
+        made.keep_embedding_norm()
+        models[normed] = made.to(args.device)
+    return models[normed]
+
+
+def measure(methods: list[str], args: argparse.Namespace) -> list[dict]:
+    """Rounds of one update of each method, in an order that moves on every round."""
+    models: dict = {}
+    taking_turns = [Method(name, models, args) for name in methods]
     for number in range(args.warm_up + args.rounds):
         shift = number % len(taking_turns)
         for method in taking_turns[shift:] + taking_turns[:shift]:

@@ -28,6 +28,9 @@ def add_parser(verbs) -> None:
     parser.add_argument("--freeze-embeddings", action="store_true", help="as in training")
     parser.add_argument("--checkpoint-activations", action="store_true", help="as in training")
     parser.add_argument("--cpu", action="store_true", help="memory on the CPU, whose kernels keep more than a GPU's")
+    settings = parser.add_argument_group("settings of the methods, as in training (each method has to know them)")
+    for key, kind in recipes.FLAGS.items():
+        settings.add_argument(f"--{key.replace('_', '-')}", type=kind, metavar=kind.__name__.upper())
     parser.set_defaults(run=run)
 
 
@@ -50,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if args.batch_size < 1:
         raise UserError(f"--batch-size {args.batch_size}: must be 1 or larger")
     methods = args.method.split(",") if args.method else recipes.names()
-    standard, *rows = [row(method, args) for method in ("standard", *methods)]
+    standard, rows = row("standard", args, overrides=False), [row(method, args) for method in methods]
     print(
         f"calculated, not measured: --arch {args.arch}, {args.batch_size} inputs of {args.length} tokens, "
         f"{args.precision}, on {'the CPU' if args.cpu else 'a GPU'}"
@@ -66,11 +69,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def row(method: str, args: argparse.Namespace) -> Row:
-    """What an update of `method` costs. As many passes are held at once as have a gradient by parameters."""
-    recipe = recipes.resolve(method)
+def row(method: str, args: argparse.Namespace, overrides: bool = True) -> Row:
+    """What an update of `method` costs, with the settings in `args` or its recipe's own.
+
+    As many passes are held at once as have a gradient by parameters.
+    """
+    recipe = recipes.resolve(method, {key: getattr(args, key) for key in recipes.FLAGS} if overrides else None)
     passes, shape = recipes.count(recipe), SHAPES[args.arch]
     one = footprint.flops(shape, args.batch_size, args.length)
+    others = footprint.other_models(shape, recipe.teacher_weight > 0, recipe.bregman_weight > 0, args.freeze_embeddings)
     state = footprint.state(shape, args.precision, args.freeze_embeddings)
     kept = footprint.activations(
         shape,
@@ -85,5 +92,5 @@ def row(method: str, args: argparse.Namespace) -> Row:
         method,
         recipes.thirds(recipe),
         footprint.flops_of_update(one, passes, args.checkpoint_activations),
-        state.kept + max(state.step, kept),
+        state.kept + others + max(state.step, kept),
     )

@@ -9,10 +9,13 @@ import torch
 from fairseq.data import Dictionary
 from fairseq.models import ARCH_CONFIG_REGISTRY
 
+from fairseq_robust_xlt import recipes
 from fairseq_robust_xlt.criterions.robust_classification import (
     RobustClassificationConfig,
     RobustClassificationCriterion,
 )
+from fairseq_robust_xlt.criterions.teacher import Teacher
+from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.models import XLMRClassifier
 
 
@@ -20,7 +23,8 @@ def model(arch: str, words: int, classes: int = 3, **settings: Any) -> XLMRClass
     """The model of `--arch xlmr_*` with random weights, `words` rows in its word table, and one head; training mode.
 
     settings: the model's own, by their names in fairseq's configuration (`checkpoint_activations`,
-    `attention_dropout`, `encoder_layers`, ...). For relative radii call `keep_embedding_norm()` on it.
+    `attention_dropout`, `encoder_layers`, ...); a recipe with `spectral_norm` needs
+    `spectral_norm_classification_head=True`. For relative radii call `keep_embedding_norm()` on it.
     """
     dictionary = Dictionary()
     for index in range(len(dictionary), words):
@@ -32,10 +36,20 @@ def model(arch: str, words: int, classes: int = 3, **settings: Any) -> XLMRClass
     return made.train()
 
 
-def criterion(method: str, **flags: Any) -> RobustClassificationCriterion:
-    """The criterion `--method METHOD` in training mode; flags by their names in its configuration."""
-    config = RobustClassificationConfig(method=method, **flags)
-    made = RobustClassificationCriterion(config, Namespace(target_dictionary=None, makes_noise=True))
+def criterion(method: str, teacher: XLMRClassifier | None = None, **flags: Any) -> RobustClassificationCriterion:
+    """The criterion `--method METHOD` in training mode; flags by their names in its configuration.
+
+    teacher: stands in for the checkpoint of a finished run, where the method has one.
+    """
+    stand_in = "alone" if recipes.resolve(method, flags).teacher_weight else None
+    config = RobustClassificationConfig(method=method, teacher=stand_in, **flags)
+    # A task that scores: the criterion then opens no checkpoint.
+    task = Namespace(target_dictionary=None, makes_noise=True, settings=Namespace(scoring=True))
+    made = RobustClassificationCriterion(config, task)
+    if stand_in:
+        if teacher is None:
+            raise UserError(f"--method {method}: needs a teacher")
+        made.teacher = Teacher(teacher, config.classification_head_name)
     made.seed_and_update = (1, 0)
     return made.train()
 

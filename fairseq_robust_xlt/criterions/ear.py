@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_robust_xlt.perturbation import changed, unwrapped
+from fairseq_robust_xlt.perturbation import changed, layers_from
 
 
 class PushAndPull:
@@ -21,7 +21,8 @@ class PushAndPull:
     m: an example's mean embedding over its tokens, behind positions and layer norm (the input of layer 1); A: the
     attention maps of one layer. Squares are averaged over dimensions, and over heads and those pairs of positions of
     which the longer view has both; the shorter has no attention there. (The published code averages over padding too,
-    so that an example's term depends on the batch that it comes in.) Maps are without dropout.
+    so that an example's term depends on the batch that it comes in.) Maps are without dropout. Where LayerDrop leaves
+    that layer out, there is no pull: DDP would find its parameters in no pass.
     """
 
     def __init__(self, model: nn.Module, push: float, pull: float, layer: int):
@@ -39,21 +40,20 @@ class PushAndPull:
         """Record the forward pass inside the block; `mask` [rows, length] is True on its real tokens."""
         self.masks.append(mask)
 
-        def embeddings(hidden: Tensor) -> None:
+        def embeddings(hidden: Tensor) -> Tensor:
             real = mask.unsqueeze(-1).float()
             self.means.append((hidden.float() * real).sum(dim=1) / real.sum(dim=1))
+            return hidden
 
-        def attention(hidden: Tensor) -> None:
-            self.maps.append(attention_maps(self.model, self.layer, hidden, mask))
+        def attention(layer: nn.Module, inputs: tuple) -> None:
+            self.maps.append(attention_maps(layer, inputs[0].transpose(0, 1), mask))
 
-        watched: dict[int, list[Callable[[Tensor], None]]] = {}
-        if self.push:
-            watched.setdefault(1, []).append(embeddings)
-        if self.pull:
-            watched.setdefault(self.layer, []).append(attention)
         with ExitStack() as stack:
-            for layer, watchers in watched.items():
-                stack.enter_context(changed(self.model, layer, functools.partial(_watch, watchers)))
+            if self.push:
+                stack.enter_context(changed(self.model, 1, embeddings))
+            if self.pull:
+                layer = layers_from(self.model, self.layer)[0]
+                stack.enter_context(layer.register_forward_pre_hook(attention))
             yield
 
     def losses(self, examples: int) -> Tensor:
@@ -62,15 +62,9 @@ class PushAndPull:
         if self.push:
             one, other = self.means
             total = total - self.push * (one - other).square().mean(dim=-1)
-        if self.pull:
+        if self.maps:
             total = total + self.pull * map_difference(self.maps, self.masks)
         return total.view(examples, -1).mean(dim=-1)
-
-
-def _watch(watchers: list[Callable[[Tensor], None]], hidden: Tensor) -> Tensor:
-    for watcher in watchers:
-        watcher(hidden)
-    return hidden
 
 
 def map_difference(maps: list[Tensor], masks: list[Tensor]) -> Tensor:
@@ -83,13 +77,12 @@ def map_difference(maps: list[Tensor], masks: list[Tensor]) -> Tensor:
     return square.sum(dim=(1, 2, 3)) / (pairs.sum(dim=(1, 2, 3)) * wide[0].size(1))
 
 
-def attention_maps(model: nn.Module, layer: int, hidden: Tensor, mask: Tensor) -> Tensor:
-    """Attention probabilities [rows, heads, length, length] of encoder layer `layer` (counted from 1), from its input
-    [rows, length, dim]; zero where a padding position attends. fairseq's fused attention returns none per head."""
-    module = list(unwrapped(model).encoder.sentence_encoder.layers.children())[layer - 1]  # type: ignore[union-attr]
-    attention = module.self_attn
-    if module.normalize_before:
-        hidden = module.self_attn_layer_norm(hidden)
+def attention_maps(layer: Any, hidden: Tensor, mask: Tensor) -> Tensor:
+    """Attention probabilities [rows, heads, length, length] of an encoder layer, from its input [rows, length, dim];
+    zero where a padding position attends. fairseq's fused attention returns none per head."""
+    attention = layer.self_attn
+    if layer.normalize_before:
+        hidden = layer.self_attn_layer_norm(hidden)
 
     def heads(projection: nn.Module) -> Tensor:
         return projection(hidden).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)

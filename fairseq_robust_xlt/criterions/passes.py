@@ -9,20 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairseq_robust_xlt.criterions.consistency import divergence, kl
+from fairseq_robust_xlt.criterions.displacement import Displacement, Norms
 from fairseq_robust_xlt.criterions.ear import PushAndPull
 from fairseq_robust_xlt.criterions.generators import Generators
 from fairseq_robust_xlt.criterions.mixup import Mixup
 from fairseq_robust_xlt.errors import UserError
-from fairseq_robust_xlt.perturbation import (
-    Ball,
-    absolute_radius,
-    added,
-    ascend,
-    changed,
-    draw,
-    embedding_norm,
-    find_word_embeddings,
-)
+from fairseq_robust_xlt.perturbation import ascend, changed, find_word_embeddings, unwrapped
 from fairseq_robust_xlt.recipes import Recipe
 
 Sample = dict[str, Any]
@@ -49,9 +41,9 @@ class Passes:
     would. No pass that a loss already made is made again.
 
     After `run()`: `loss` (per example, [batch], fp32), `clean_logits` and `perturbed_logits` ([batch, classes] or
-    None), `norm_sum` and `norm_count` (of the perturbation, over tokens or sequences; None without one in the
-    embeddings), `non_finite` (examples that were left unperturbed, because a gradient of the ascent was not finite, or
-    the class scores at a point that the loss is taken at).
+    None), `norms` (of the perturbation; None without one in the embeddings), `non_finite` (examples that were left
+    unperturbed, because a gradient of the ascent was not finite, or the class scores at a point that the loss is taken
+    at).
     """
 
     def __init__(self, criterion: Criterion, model: nn.Module, sample: Sample):
@@ -62,8 +54,7 @@ class Passes:
         self.generators = Generators(self.tokens.device, own=self.recipe.dropout_masks == "own")
         self.clean_logits: Tensor | None = None
         self.perturbed_logits: Tensor | None = None
-        self.norm_sum: Tensor | None = None
-        self.norm_count = 0
+        self.norms: Norms | None = None
         self.non_finite: Tensor | int = 0
 
     def run(self) -> Passes:
@@ -91,30 +82,21 @@ class Passes:
     def _in_the_embeddings(self) -> None:
         """x~ is x with a vector added to its embeddings or hidden states: random, or found by ascent."""
         recipe = self.recipe
-        self.table = find_word_embeddings(self.model)
-        self.mask = self.tokens.ne(self.table.padding_idx)
-        shared = recipe.perturb_options == "shared"
-        #: How many perturbations an example has, and where they are: [perturbations, length].
-        self.own = 1 if shared else self.sequences
-        self.where = self.mask.view(len(self.targets), self.sequences, -1).any(dim=1) if shared else self.mask
-        self.ball = self._ball(recipe.radius)
-        delta = self._start()
+        self.displacement = Displacement(recipe, self.model, self.tokens, len(self.targets))
+        start = self.displacement.start(self._keys(self.displacement.own))
         if recipe.perturbation == "random":
             # The clean pass comes last, so that DDP finds every parameter in the graph of the last pass.
-            logits, delta = self._point(delta, torch.ones_like(self.where[:, 0]))
-            points = [logits]
+            points = [self._point(start, torch.ones_like(start[:, 0, 0], dtype=torch.bool))]
             if recipe.consistency_weight:
                 self.clean_logits = self._pass()
         else:
-            points, delta = self._ascent(delta)
+            points = self._ascent(start)
         self._add_perturbed(points)
         self.perturbed_logits = points[-1]
-        norms = self.ball.norms(delta, self.where)
-        counted = self.where if norms.dim() == 2 else self.where.any(dim=-1)
-        self.norm_sum, self.norm_count = norms[counted].sum(), int(counted.sum())
+        self.norms = self.displacement.norms()
 
-    def _ascent(self, start: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Class scores at the points of the ascent that the loss is taken at, and the last point."""
+    def _ascent(self, start: Tensor) -> list[Tensor]:
+        """Class scores at the points of the ascent that the loss is taken at."""
         recipe = self.recipe
         virtual, every = recipe.perturbation == "virtual", recipe.perturbed_points == "all"
         needs_clean = virtual or recipe.clean_weight or recipe.consistency_weight or recipe.bregman_weight
@@ -137,8 +119,8 @@ class Passes:
         delta, finite = ascend(
             losses,
             start,
-            self.ball,
-            self.where,
+            self.displacement.ball,
+            self.displacement.where,
             steps=steps,
             step_size=recipe.perturb_step_size,
             scaled=recipe.perturb_direction == "scaled",
@@ -148,22 +130,28 @@ class Passes:
             self.clean_logits = points[0] if points else self._pass()
         if every and not bool(finite.all()):
             # A graph with a number that is not finite would carry it to the parameters whatever its loss counts for.
-            points = [self._pass(torch.where(finite[:, None, None], point, 0.0)) for point in visited]
-        logits, delta = self._point(delta, finite)
-        return [*points, logits] if every else [logits], delta
+            points = [self._again(point, finite) for point in visited]
+        last = self._point(delta, finite)
+        return [*points, last] if every else [last]
 
-    def _point(self, delta: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
-        """Class scores at `delta`, which the loss is taken at, and what is left of `delta`: an example whose scores are
-        not finite there is not moved, like those that are not `finite` [perturbations]. The host waits for the device.
-        """
+    def _point(self, delta: Tensor, finite: Tensor) -> Tensor:
+        """Class scores at `delta`, which the loss is taken at: an example whose scores are not finite there is not
+        moved, like those that are not `finite` [perturbations]. The host waits for the device."""
         logits = self._pass(delta)
         known = torch.isfinite(logits.detach()).all(dim=-1)
-        finite = finite & known.repeat_interleave(self.own)
+        finite = finite & known.repeat_interleave(self.displacement.own)
         if not bool(known.all()) and not _passes_in_step(self.model):
-            delta = torch.where(finite[:, None, None], delta, 0.0)
-            logits = self._pass(delta)
-        self.non_finite = (~finite).sum() // self.own
-        return logits, delta
+            logits = self._again(delta, finite)
+        self.non_finite = (~finite).sum() // self.displacement.own
+        return logits
+
+    def _again(self, delta: Tensor, finite: Tensor) -> Tensor:
+        """The pass at `delta` once more, with what is `finite` moved alone.
+
+        Other processes make no such pass: it goes past the wrapper, in which DDP would wait for them where it sends
+        buffers around (`--broadcast-buffers`). Gradients are gathered at the parameters all the same.
+        """
+        return self._pass(torch.where(finite[:, None, None], delta, 0.0), model=unwrapped(self.model))
 
     def _two_views(self) -> None:
         """x~ is the text under noise."""
@@ -240,49 +228,16 @@ class Passes:
 
     # ---- one pass --------------------------------------------------------------------------------------------------
 
-    def _pass(self, delta: Tensor | None = None, sample: Sample | None = None) -> Tensor:
+    def _pass(
+        self, delta: Tensor | None = None, sample: Sample | None = None, model: nn.Module | None = None
+    ) -> Tensor:
         """Class scores of the batch; with `delta` added at the perturbed layer."""
         self.generators.begin_pass()
-        sample = self.sample if sample is None else sample
+        sample, model = self.sample if sample is None else sample, self.model if model is None else model
         if delta is None:
-            return self.criterion.logits(self.model, sample)
-        if len(delta) != len(self.mask):
-            delta = torch.where(self.mask[:, :, None], delta.repeat_interleave(self.sequences, dim=0), 0.0)
-        with changed(self.model, self.recipe.perturb_layer, lambda hidden: self._moved(hidden, delta)):
-            return self.criterion.logits(self.model, sample)
-
-    def _moved(self, hidden: Tensor, delta: Tensor) -> Tensor:
-        """Embeddings or hidden states with the perturbation; above the embeddings, a relative one counts in the mean
-        norm of the row's own hidden states there, over its real tokens. They are those of the clean pass."""
-        if self.recipe.perturbed_embeddings == "detached":
-            hidden = hidden.detach()
-        if self.recipe.perturb_layer and self.recipe.radius_unit == "relative":
-            norms = hidden.detach().float().norm(dim=-1) * self.mask
-            delta = delta * (norms.sum(dim=1) / self.mask.sum(dim=1))[:, None, None]
-        return added(hidden, delta)
-
-    # ---- ball and start --------------------------------------------------------------------------------------------
-
-    def _ball(self, radius: float) -> Ball:
-        recipe = self.recipe
-        unit: Tensor | float = 1.0
-        if recipe.radius_unit == "relative" and recipe.perturb_layer == 0:
-            unit = embedding_norm(self.model).to(self.tokens.device)
-        lengths, dim = self.where.sum(dim=-1), self.table.embedding_dim
-        scale = absolute_radius(
-            radius, recipe.radius_unit, unit, recipe.perturb_norm, recipe.perturb_scope, lengths, dim
-        )
-        return Ball(scale, recipe.perturb_norm, recipe.perturb_scope)
-
-    def _start(self) -> Tensor:
-        """The random perturbation, or where the ascent starts."""
-        recipe, dim = self.recipe, self.table.embedding_dim
-        random = recipe.perturbation == "random"
-        if not (random or recipe.perturb_start):
-            return torch.zeros(*self.where.shape, dim, device=self.tokens.device)
-        ball = self.ball if random else self._ball(recipe.radius * recipe.perturb_start)
-        keys = self._keys(self.own)
-        return draw(recipe.perturb_draw, ball, self.where, dim, keys, device=self.tokens.device, dtype=torch.float32)
+            return self.criterion.logits(model, sample)
+        with changed(model, self.recipe.perturb_layer, self.displacement.change(delta)):
+            return self.criterion.logits(model, sample)
 
     def _keys(self, rows: int) -> list[tuple[int, ...]]:
         """(seed, update, example) for each example; with its option's number for each of several rows.

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any, Optional
 
@@ -13,6 +12,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 
 from fairseq_robust_xlt import recipes
+from fairseq_robust_xlt.criterions.one_network import one_network
 from fairseq_robust_xlt.criterions.passes import Passes
 from fairseq_robust_xlt.criterions.proximal import Proximal
 from fairseq_robust_xlt.criterions.teacher import Teacher
@@ -50,6 +50,9 @@ class RobustClassificationConfig(FairseqDataclass):
         metadata={
             "help": "in a multiple choice, each option's own perturbation, or one shared by a question's options"
         },
+    )
+    perturb_tokens: Optional[str] = field(
+        default=None, metadata={"help": "tokens that are perturbed: all, or words (without <s> and </s>)"}
     )
     perturb_draw: Optional[str] = field(
         default=None, metadata={"help": "law of random perturbations and starts: gaussian, uniform, sphere or cube"}
@@ -137,6 +140,8 @@ class RobustClassificationCriterion(FairseqCriterion):
             )
         self.proximal = Proximal(self.recipe.bregman_decay) if self.recipe.bregman_weight else None
         self.teacher = self._teacher(cfg.teacher, task)
+        if hasattr(task, "benchmark") and not task.settings.scoring:
+            _say_other_classes(self.recipe, len(task.benchmark.labels))
         self.languages = tuple(task.benchmark.languages) if hasattr(task, "benchmark") else ()
         #: Set by our tasks before each step; fairseq's own tasks leave it None (see `Passes.keys`).
         self.seed_and_update: Optional[tuple] = None
@@ -151,17 +156,16 @@ class RobustClassificationCriterion(FairseqCriterion):
         if not checkpoint:
             raise UserError(f"--method {self.recipe.method}: needs --teacher, the checkpoint of a finished run")
         # In evaluation there is no teacher, and its file may be gone.
-        return Teacher(checkpoint, task.identity()) if not task.settings.scoring else None
+        return Teacher.open(checkpoint, task.identity()) if not task.settings.scoring else None
 
-    def _normed_layer(self, model):
+    def _check_head(self, model):
         heads: Any = unwrapped(model).classification_heads
         layer = heads[self.classification_head_name].out_proj
-        if not hasattr(layer, "weight_orig"):
+        if self.recipe.spectral_norm and not hasattr(layer, "weight_orig"):
             raise UserError(
                 f"--method {self.recipe.method}: needs a spectral norm on the classification head; add "
                 "--spectral-norm-classification-head"
             )
-        return layer
 
     def logits(self, model, sample):
         """Class scores [batch, classes] of a collated batch; in a multiple choice the classes are the options, each of
@@ -176,10 +180,8 @@ class RobustClassificationCriterion(FairseqCriterion):
         if not self.training:
             return self.evaluate(self.logits(model, sample), sample)
         targets = sample["target"].view(-1)
-        if self.recipe.spectral_norm:
-            with _one_power_iteration(self._normed_layer(model)):
-                passes = Passes(self, model, sample).run()
-        else:
+        self._check_head(model)
+        with one_network(model, self.classification_head_name):
             passes = Passes(self, model, sample).run()
         loss = passes.loss.sum()
         log = self._log(loss, targets, sample)
@@ -187,9 +189,8 @@ class RobustClassificationCriterion(FairseqCriterion):
             log["ncorrect"] = correct(passes.clean_logits, targets)
         if passes.perturbed_logits is not None:
             log["perturbed_ncorrect"] = correct(passes.perturbed_logits, targets)
-        if passes.norm_sum is not None:
-            log["perturb_norm_sum"] = passes.norm_sum
-            log["perturb_norm_count"] = passes.norm_count
+        if passes.norms is not None:
+            log["perturb_norm_sum"], log["perturb_wanted_sum"], log["perturb_norm_count"] = passes.norms
             log["non_finite"] = passes.non_finite
         return loss, targets.numel(), log
 
@@ -240,7 +241,10 @@ class RobustClassificationCriterion(FairseqCriterion):
                 metrics.log_scalar(name, 100 * sums[key] / size, size, round=4)
         if sums.get("perturb_norm_count"):
             count = sums["perturb_norm_count"]
-            metrics.log_scalar("perturb_norm", sums["perturb_norm_sum"] / count, count, round=5)
+            applied, wanted = sums["perturb_norm_sum"] / count, sums["perturb_wanted_sum"] / count
+            metrics.log_scalar("perturb_norm", applied, count, round=5)
+            if abs(applied - wanted) > 0.1 * wanted:
+                _say_rounded(f"{applied:.3g}", f"{wanted:.3g}")
             metrics.log_scalar_sum("non_finite", sums["non_finite"])
         predicted = [value for key, value in sums.items() if key.startswith("predicted/")]
         if predicted:
@@ -254,20 +258,33 @@ class RobustClassificationCriterion(FairseqCriterion):
         return True
 
 
-@contextmanager
-def _one_power_iteration(layer):
-    """The spectral norm of `layer`, which a forward pass in training mode refines, is refined by the first one alone:
-    all passes of a step see one network."""
+def _say_other_classes(recipe, classes):
+    """The published code of xTune averages a KL over the classes, of which its values have XNLI's number."""
+    if recipe.method in ("xtune:paper", "xtune-stage2:paper") and classes != 3:
+        logger.info(
+            "method %s: its weights are for the 3 classes of XNLI, and this task has %d: averaged over these, as by "
+            "the published code, they would be --consistency-weight %.4g%s",
+            recipe.method,
+            classes,
+            recipe.consistency_weight * 3 / classes,
+            f" --teacher-weight {recipe.teacher_weight * 3 / classes:.4g}" if recipe.teacher_weight else "",
+        )
 
-    def refined(layer, _inputs, _output):
-        layer.eval()
 
-    handle = layer.register_forward_hook(refined)
-    try:
-        yield
-    finally:
-        handle.remove()
-        layer.train()
+_rounded = False
+
+
+def _say_rounded(applied, wanted):
+    """Warn once in a process that perturbations get lost, or grow, between the numbers of 16 bits."""
+    global _rounded
+    if not _rounded:
+        logger.warning(
+            "perturb_norm: perturbations of mean norm %s arrive as %s, since embeddings in 16 bits have no numbers "
+            "that near to each other; give a larger --radius, or train in fp32 (--amp on a GPU keeps embeddings in it)",
+            wanted,
+            applied,
+        )
+    _rounded = True
 
 
 def correct(logits, targets):

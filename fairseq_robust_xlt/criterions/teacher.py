@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fairseq_robust_xlt import inference
 from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.files import sha256
 from fairseq_robust_xlt.inference import record
 
 
 class Teacher:
-    """Class scores of a finished run's model, without dropout and without a gradient, in fp32.
+    """Class scores of a model's classification head, without dropout and without a gradient, in fp32.
 
-    Raises `UserError` for a checkpoint that is none of this package's, and for one with other labels, another kind of
-    benchmark, or another vocabulary than `identity`, the parts of this run's record.
+    source: the file that it was read from and its sha256, for the run record
     """
 
-    def __init__(self, checkpoint: str, identity: Mapping[str, Any]):
+    def __init__(self, model: nn.Module, head: str, source: dict[str, str] | None = None):
+        self.model, self.head, self.source = model.eval().float(), head, source
+
+    @classmethod
+    def open(cls, checkpoint: str, identity: Mapping[str, Any]) -> Teacher:
+        """The model of a finished run.
+
+        Raises `UserError` for a checkpoint that is none of this package's, and for one with other labels, another kind
+        of benchmark, or another vocabulary than `identity`, the parts of this run's record.
+        """
         classifier = inference.open(checkpoint, cpu=True)
         if classifier.record is None:
             raise UserError(f"--teacher {checkpoint}: has no run record")
@@ -29,7 +39,8 @@ class Teacher:
             record.check_use({**saved, "head": identity["head"]}, identity)
         except UserError as error:
             raise UserError(f"--teacher {checkpoint}: {error}") from error
-        self.model, self.head = classifier.model.float(), classifier.head
+        source = {"file": os.path.abspath(checkpoint), "sha256": sha256(checkpoint)}
+        return cls(classifier.model, classifier.head, source)
 
     @torch.no_grad()
     def logits(self, sample: dict[str, Any]) -> Tensor:

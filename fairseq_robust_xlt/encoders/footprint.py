@@ -160,6 +160,15 @@ def state(
     )
 
 
+def other_models(
+    shape: Shape, teachers: int, averages: int, freeze_embeddings: bool = False, words: int = WORDS
+) -> int:
+    """Bytes of the models beside the trained one, in fp32: teachers whole, running averages of what is trained."""
+    parts = parameters(shape, words)
+    trained = sum(parts) - (parts.words if freeze_embeddings else 0)
+    return 4 * (teachers * sum(parts) + averages * trained)
+
+
 def activations(
     shape: Shape,
     batch: int,

@@ -37,6 +37,7 @@ class RunRecord:
     max_length: tokens of an input
     recipe:     the resolved method (see `recipes.Recipe`), and its `cost` in thirds of a standard update
     noise:      text noise with its settings
+    teacher:    file and sha256 of the checkpoint that is the teacher (None: the method has none)
     seed, versions
     """
 
@@ -50,6 +51,7 @@ class RunRecord:
     noise: dict[str, Any]
     seed: int
     versions: dict[str, str] = field(default_factory=dict)
+    teacher: dict[str, str] | None = None
     format: int = FORMAT
 
     def asdict(self) -> dict[str, Any]:
@@ -98,15 +100,16 @@ def check_folder(folder: str | os.PathLike[str], record: RunRecord, goes_on: boo
                 f"--save-dir {folder}: holds checkpoints of another run; {what} is {there} there and {here} here; "
                 "choose another folder"
             )
-    encoder, used = mine["encoder"], theirs.get("encoder")
-    if encoder is None and goes_on:
-        return replace(record, encoder=used)
-    if (encoder and encoder["sha256"]) != (used and used["sha256"]):  # the file may have moved
-        there, here = (e["file"] if e else "scratch" for e in (used, encoder))
-        raise UserError(
-            f"--save-dir {folder}: holds checkpoints of another run, which began from {there} and not from {here}; "
-            "choose another folder"
-        )
+    if mine["encoder"] is None and goes_on:
+        record = replace(record, encoder=theirs.get("encoder"))
+    for part, did, by, nothing in (("encoder", "began", "from", "scratch"), ("teacher", "was taught", "by", "none")):
+        now, then = record.asdict()[part], theirs.get(part)
+        if (now and now["sha256"]) != (then and then["sha256"]):  # the file may have moved
+            there, here = (file["file"] if file else nothing for file in (then, now))
+            raise UserError(
+                f"--save-dir {folder}: holds checkpoints of another run, which {did} {by} {there} and not {by} "
+                f"{here}; choose another folder"
+            )
     return record
 
 

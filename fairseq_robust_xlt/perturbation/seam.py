@@ -40,11 +40,18 @@ def changed(model: nn.Module, layer: int, change: Change) -> Iterator[None]:
             yield
         return
     encoder: Any = unwrapped(model).encoder.sentence_encoder  # type: ignore[union-attr]
+    layers = layers_from(model, layer)
+    with _block(layers[0], change, lambda _, once: _before_layers(encoder, layers, once)):
+        yield
+
+
+def layers_from(model: nn.Module, layer: int) -> list[nn.Module]:
+    """The encoder's layers from number `layer` on, counted from 1. Raises `UserError` where there is none."""
+    encoder: Any = unwrapped(model).encoder.sentence_encoder  # type: ignore[union-attr]
     layers = list(encoder.layers.children())  # iterating over the list itself would drop layers
     if layer > len(layers):
         raise UserError(f"layer {layer}: the encoder has {len(layers)} layers (--perturb-layer, --attention-layer)")
-    with _block(layers[layer - 1], change, lambda _, once: _before_layers(encoder, layers[layer - 1 :], once)):
-        yield
+    return layers[layer - 1 :]
 
 
 @contextmanager
@@ -62,7 +69,8 @@ def perturbed(module: nn.Embedding, delta: Tensor) -> Iterator[None]:
 def added(hidden: Tensor, delta: Tensor) -> Tensor:
     """`hidden` + `delta`, in the dtype of `hidden` and without broadcasting.
 
-    A `delta` in a wider dtype is rounded towards zero, so that it stays in its ball.
+    A `delta` in a wider dtype is rounded towards zero, so that it stays in its ball; in 16 bits the sum is rounded to
+    the nearest number once more, which may lie outside, or be `hidden` itself.
     """
     if delta.shape != hidden.shape:
         raise RuntimeError(

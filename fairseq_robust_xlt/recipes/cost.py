@@ -27,10 +27,7 @@ def count(recipe: Recipe) -> Count:
     """
     ascends = recipe.perturbs and recipe.perturbation in ("ascent", "virtual")
     every = ascends and recipe.perturbed_points == "all"
-    compares = recipe.consistency_weight > 0
-    # A stopped side of the consistency is made, but nothing flows back through it on that account.
-    trains_clean = recipe.clean_weight or recipe.bregman_weight or (compares and recipe.consistency_stop != "clean")
-    trains_clean = bool(trains_clean or recipe.embedding_push or recipe.attention_pull)
+    compares, trains_clean = recipe.consistency_weight > 0, recipe.trains_clean
     # All but a consistency that stops there train the perturbed pass.
     trains_perturbed = (
         recipe.perturbed_weight or recipe.teacher_weight or recipe.embedding_push or recipe.attention_pull

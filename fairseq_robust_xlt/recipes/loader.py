@@ -18,6 +18,10 @@ from fairseq_robust_xlt.recipes.recipe import KEYS, Recipe, check, flag
 FOLDER = Path(__file__).parent
 #: Settings that only a recipe file can make: what the method is, not how much of it.
 NO_FLAG = ("noise", "perturbation", "spectral_norm")
+#: Settings that are flags of the criterion, and the type of each one's value.
+FLAGS: dict[str, type] = {
+    key: {"int": int, "str": str}.get(kind, float) for key, kind in KEYS.items() if key not in NO_FLAG
+}
 
 
 def names() -> list[str]:

@@ -14,6 +14,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "perturb_norm": ("l2", "linf"),
     "perturb_scope": ("token", "sequence"),
     "perturb_options": ("own", "shared"),
+    "perturb_tokens": ("all", "words"),
     "perturb_direction": ("steepest", "scaled"),
     "perturbed_points": ("last", "all"),
     "perturbed_embeddings": ("trained", "detached"),
@@ -45,6 +46,8 @@ class Recipe:
     perturb_norm, perturb_scope, radius, radius_unit: the ball (see `perturbation.radius`)
     perturb_options:   in a multiple choice each option's text has its "own" perturbation, or one is "shared" by all
                        options of a question, position by position (its stem comes first in each)
+    perturb_tokens:    which tokens are perturbed: "all", or "words", which leaves <s> and </s> as they are (padding is
+                       never perturbed)
     perturb_steps:     steps of the ascent; where all points count, points (the last of which takes no step)
     perturb_step_size: size of a step, as a fraction of the radius (None: 1 for one step, else 1.25 / steps)
     perturb_direction: a step goes along the steepest ascent in the norm (for l-infinity the gradient's sign), or along
@@ -54,7 +57,8 @@ class Recipe:
     perturbed_points:  x~ is the last point of the ascent, or all its points, whose losses are averaged (FreeLB)
     perturbed_embeddings: "detached": the perturbed pass does not train what lies below the perturbation (R3F)
     dropout_masks:     "shared": all passes of an update have the same, so that nothing but the perturbation sets x~
-                       apart from x; "own": each pass draws its own, and a consistency compares two of them too
+                       apart from x; "own": each pass draws its own, and a consistency compares two of them too.
+                       Layers that LayerDrop leaves out are left out of all passes of an update either way
 
     consistency:       D: "kl" (clean || perturbed), "symmetric_kl", "js" (Jensen-Shannon) or "mse" of probabilities
     consistency_stop:  the side whose gradient is stopped in D; "each": in each direction of symmetric_kl its target
@@ -79,6 +83,7 @@ class Recipe:
     perturb_norm: str = "l2"
     perturb_scope: str = "token"
     perturb_options: str = "own"
+    perturb_tokens: str = "all"
     perturb_direction: str = "steepest"
     perturb_steps: int = 1
     perturb_step_size: float | None = None
@@ -108,6 +113,13 @@ class Recipe:
         """Whether a term of the loss looks at the perturbed input; otherwise it is not made."""
         weights = (self.perturbed_weight, self.consistency_weight, self.teacher_weight)
         return self.perturbation != "none" and any((*weights, self.embedding_push, self.attention_pull))
+
+    @property
+    def trains_clean(self) -> bool:
+        """Whether the loss has a gradient through the clean pass; a stopped side of the consistency is made, but
+        nothing flows back through it on that account."""
+        compares = self.consistency_weight > 0 and self.consistency_stop != "clean"
+        return any((self.clean_weight, self.bregman_weight, compares, self.embedding_push, self.attention_pull))
 
     @property
     def two_views(self) -> bool:

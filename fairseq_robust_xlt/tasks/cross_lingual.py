@@ -113,11 +113,11 @@ class CrossLingualTask(FairseqTask):
             )
         if not self.settings.scoring:
             self.settings.check_backend(criterion.recipe)
-            self._begin_run(criterion.recipe)
+            self._begin_run(criterion.recipe, criterion.teacher)
             self.proximal = criterion.proximal
         return criterion
 
-    def _begin_run(self, recipe) -> None:
+    def _begin_run(self, recipe, teacher) -> None:
         """Fix what this training run is: its noise and its record."""
         spec, self.two_views = self.cfg.noise or recipe.noise, recipe.two_views
         noise: dict[str, Any] = {}
@@ -136,6 +136,7 @@ class CrossLingualTask(FairseqTask):
             encoder={"file": weights, "sha256": sha256(weights)} if weights and Path(weights).is_file() else None,
             recipe={**recipe.settings(), "cost": recipes.thirds(recipe)},
             noise=noise,
+            teacher=teacher.source if teacher else None,
             seed=self.cfg.seed,
             versions=record.versions(),
         )

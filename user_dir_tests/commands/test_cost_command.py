@@ -45,12 +45,32 @@ def test_what_is_asked_for(capsys, tmp_path) -> None:
     assert saved[4] < plain[4] < table(capsys, "--method", "fgm", "--cpu")["fgm"][4]
 
 
+def test_other_models(capsys) -> None:
+    """A teacher is one more model in fp32, a running average one of what is trained: 278M and 86M parameters."""
+    xtune = table(capsys, "--method", "xtune,xtune-stage2")
+    assert xtune["xtune-stage2"][4] - xtune["xtune"][4] == pytest.approx(278.05e6 * 4 / 2**30, abs=0.011)
+    frozen = ("--method", "smart", "--freeze-embeddings", "--precision", "memory-efficient-bf16")
+    plain, average = (table(capsys, *frozen, "--bregman-weight", weight)["smart"] for weight in ("0", "1"))
+    assert average[4] - plain[4] == pytest.approx(86.04e6 * 4 / 2**30, abs=0.011)
+    assert average[0] == plain[0] + 1
+
+
+def test_settings_as_in_training(capsys) -> None:
+    rows = table(capsys, "--method", "adv,freelb", "--perturb-steps", "5", "--radius", "0.1")
+    assert (rows["adv"][0], rows["freelb"][0]) == (13, 19)
+    assert rows["adv"][1] == pytest.approx(13 / 3, abs=0.01)  # of a standard that has no steps
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--arch", "xlmr_huge"], ["--arch", "'xlmr_huge'", "xlmr_large"]),
         (["--method", "fgm,adw"], ["--method", "'adw'", "did you mean adv"]),
         (["--precision", "fp8"], ["--precision", "'fp8'", "fp16"]),
+        (
+            ["--method", "fgm,standard", "--perturb-steps", "5"],
+            ["--perturb-steps 5", "no meaning for --method standard"],
+        ),
         (["--length", "600"], ["--length 600", "512"]),
         (["--batch-size", "0"], ["--batch-size 0", "1 or larger"]),
     ],

@@ -107,7 +107,7 @@ def places(tmp_path_factory, sib_folder, encoder_dir, synonyms) -> list[str]:
 
 @pytest.fixture(scope="module")
 def every_method_alone(tmp_path_factory, places):
-    return all_methods(str(tmp_path_factory.mktemp("alone")), *places, "--update-freq", "2", processes=1)[0]
+    return all_methods(str(tmp_path_factory.mktemp("alone")), *places, "all", "--update-freq", "2", processes=1)[0]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def every_method_alone(tmp_path_factory, places):
 )
 def test_every_method_in_two_processes(every_method_alone, backend, tmp_path, places):
     """Both processes have the same parameters, those of one process that gathers two batches an update."""
-    first, second = all_methods(str(tmp_path), *places, "--ddp-backend", *backend, processes=2)
+    first, second = all_methods(str(tmp_path), *places, "all", "--ddp-backend", *backend, processes=2)
     assert first.keys() == second.keys() == every_method_alone.keys() == set(recipes.names())
     for method, parameters in first.items():
         start = every_method_alone["standard"] if method != "standard" else every_method_alone["adv"]
@@ -134,6 +134,60 @@ def test_every_method_in_two_processes(every_method_alone, backend, tmp_path, pl
             torch.testing.assert_close(value, wanted, rtol=1e-4, atol=1e-5, msg=lambda m: f"{method} {name}: {m}")  # noqa: B023
         if method not in ("r4f", "rs-da"):
             assert any(not torch.allclose(parameters[n], start[n], rtol=1e-4, atol=1e-5) for n in parameters)
+
+
+def test_layers_that_are_left_out_in_two_processes(tmp_path, places):
+    """DDP takes the parameters that the last pass reaches for those of the whole step."""
+    methods = "fgm,freelb,r3f,smart:paper,alum:paper,xtune:paper,ear"
+    flags = ("--dropout-masks", "own", "--dropout", "0.1", "--encoder-layerdrop", "0.5")
+    backend = ("--ddp-backend", "pytorch_ddp", "--find-unused-parameters")
+    first, second = all_methods(str(tmp_path), *places, methods, *flags, *backend, processes=2)
+    assert list(first) == methods.split(",")
+    for method, parameters in first.items():
+        for name, value in parameters.items():
+            assert torch.isfinite(value).all(), (method, name)
+            assert torch.equal(value, second[method][name]), (method, name)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--broadcast-buffers", "--find-unused-parameters"),
+        pytest.param(("--broadcast-buffers",), marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)
+def test_an_example_that_is_not_finite_in_one_of_two_processes(tmp_path, places, flags):
+    """That process makes a pass more, and does not wait in it for the other, which makes none."""
+    methods = "rs-rp,fgm,freelb,r3f,smart"
+    backend = ("--overflow", "--ddp-backend", "pytorch_ddp", *flags)
+    first, second = all_methods(str(tmp_path), *places, methods, *backend, processes=2)
+    assert list(first) == methods.split(",")
+    for method, parameters in first.items():
+        for name, value in parameters.items():
+            assert torch.isfinite(value).all(), (method, name)
+            assert torch.equal(value, second[method][name]), (method, name)
+
+
+@pytest.mark.parametrize(
+    ("method", "flags"),
+    [
+        ("r3f", ("--clean-weight", "0", "--consistency-stop", "clean")),
+        ("mine.yaml", ("--find-unused-parameters",)),
+    ],
+    ids=["the clean pass trains nothing", "the clean pass is not the last"],
+)
+def test_detached_embeddings_in_two_processes(tmp_path, places, method, flags):
+    """DDP waits for each parameter: also for the word table, which the perturbed pass does not train."""
+    settings = "clean_weight: 1, perturbed_weight: 1, perturbation: ascent, perturbed_embeddings: detached, radius: 0.1"
+    (tmp_path / "mine.yaml").write_text(f"defaults: {{{settings}}}", encoding="utf-8")
+    method = str(tmp_path / method) if method == "mine.yaml" else method
+    (first, second) = all_methods(str(tmp_path), *places, method, "--ddp-backend", "pytorch_ddp", *flags, processes=2)
+    for name, value in first[method].items():
+        assert torch.equal(value, second[method][name]), name
+    table = first[method]["encoder.sentence_encoder.embed_tokens.weight"]
+    start = load_checkpoint(Path(places[1]) / "model.pt")["model"]["encoder.sentence_encoder.embed_tokens.weight"]
+    assert torch.equal(table, start) is (method == "r3f")
 
 
 @pytest.mark.parametrize("backend", ["fully_sharded", "slowmo"])

@@ -67,6 +67,24 @@ def test_heads_that_differ_in_it_are_refused(trained, standard_run, sib_folder, 
     assert list(names) == ["fresh"]
 
 
+@pytest.mark.parametrize("method", ["fgm", "r4f"])
+def test_one_power_iteration_a_step(method, sib_folder, encoder_dir, tmp_path) -> None:
+    """All passes of a step see one network, also where the norm is there by fairseq's own flag."""
+    flags = ("--method", method, "--spectral-norm-classification-head")
+    run = Training(*train_arguments(sib_folder, encoder_dir, tmp_path, *flags, task="sib200"))
+    batch = next(iter(run.groups()))[0]
+    run.model.train().keep_embedding_norm()
+    run.criterion.train()
+    layer = run.model.classification_heads["sentence_classification_head"].out_proj
+    before = layer.weight_u.clone()
+    expected = torch.nn.functional.normalize(layer.weight_orig.detach().T @ before, dim=0)
+    expected = torch.nn.functional.normalize(layer.weight_orig.detach() @ expected, dim=0)
+    run.criterion(run.model, batch)
+    torch.testing.assert_close(layer.weight_u, expected)
+    assert not torch.allclose(before, expected, atol=1e-3)
+    assert layer.training
+
+
 def test_a_model_without_it_is_refused(sib_folder, encoder_dir, tmp_path) -> None:
     """As with fairseq's own task, which does not know what a method needs of the head."""
     run = Training(*train_arguments(sib_folder, encoder_dir, tmp_path, "--method", "r4f", task="sib200"))

@@ -51,6 +51,32 @@ def clean_loss(run: Training) -> float:
     return float(loss) / size
 
 
+def method_flags(method: str, synonyms: Path, teacher: Path) -> list[str]:
+    flags = ["--method", method, *(("--synonyms", str(synonyms)) if method in NOISED else ())]
+    flags += ["--teacher", str(teacher)] if method == "xtune-stage2" else []
+    flags += ["--attention-layer", "2"] if method == "ear" else []
+    flags += ["--bregman-weight", "1"] if method == "smart" else []
+    return flags
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["fp32", "bf16", "amp", "fp16"])
+@pytest.mark.parametrize("method", recipes.names())
+def test_it_trains_on_a_gpu(method, mode, sib_folder, encoder_dir, synonyms, teacher, tmp_path) -> None:
+    flags = [*method_flags(method, synonyms, teacher), *MODES[mode]]
+    arguments = train_arguments(sib_folder, encoder_dir, tmp_path, *flags, task="sib200")
+    arguments.remove("--cpu")
+    run = Training(*arguments)
+    for log in run.train(3):
+        assert math.isfinite(log["loss"])
+        assert log.get("non_finite", 0) == 0
+        if method in LOGGED["perturb_norm"]:
+            assert log["perturb_norm"] > 0
+    for parameter in run.model.parameters():
+        assert parameter.is_cuda
+        assert torch.isfinite(parameter).all()
+
+
 @pytest.mark.parametrize(
     # On the CPU --amp is plain fp32, and the memory-efficient optimisers differ after the criterion.
     "mode",
@@ -58,10 +84,7 @@ def clean_loss(run: Training) -> float:
 )
 @pytest.mark.parametrize("method", recipes.names())
 def test_it_trains(method, mode, sib_folder, encoder_dir, synonyms, teacher, tmp_path) -> None:
-    flags = ["--method", method, *(("--synonyms", str(synonyms)) if method in NOISED else ())]
-    flags += ["--teacher", str(teacher)] if method == "xtune-stage2" else []
-    flags += ["--attention-layer", "2"] if method == "ear" else []
-    flags += ["--bregman-weight", "1"] if method == "smart" else []
+    flags = method_flags(method, synonyms, teacher)
     run = Training(*train_arguments(sib_folder, encoder_dir, tmp_path, *flags, *MODES[mode], task="sib200"))
     word_table = run.model.encoder.sentence_encoder.embed_tokens.weight
     before = word_table.detach().clone()

@@ -71,6 +71,29 @@ def test_loss_and_gradient(sib_folder, encoder_dir, tmp_path) -> None:
         torch.testing.assert_close(mine, parameter.grad, rtol=2e-3, atol=2e-5)
 
 
+def test_an_update_that_overflows_is_skipped(sib_folder, encoder_dir, tmp_path, monkeypatch) -> None:
+    """In fp16 with a scale that is too large: nothing moves, and the next try is the same update of the average."""
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)  # fairseq's trainer puts a zero there
+    flags = (*SMART, "--fp16", "--fp16-no-flatten-grads", "--fp16-init-scale", str(2**22))
+    run = Training(*train_arguments(sib_folder, encoder_dir, tmp_path, *flags, task="sib200"))
+    groups = iter(run.groups())
+    before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+    for _ in range(2):
+        run.trainer.train_step(next(groups))
+        assert run.trainer.get_num_updates() == run.criterion.proximal.update == 0
+        for name, parameter in run.model.named_parameters():
+            assert torch.equal(parameter, before[name]), name
+            assert torch.equal(run.criterion.proximal.average[name], before[name].float()), name
+    for samples in groups:
+        run.trainer.train_step(samples)
+        if run.trainer.get_num_updates() == 2:
+            break
+    assert run.criterion.proximal.update == 1
+    assert all(torch.isfinite(p).all() for p in run.model.parameters())
+    assert any(not torch.equal(p, before[name]) for name, p in run.model.named_parameters())
+
+
 def test_it_survives_a_resume(sib_folder, encoder_dir, tmp_path) -> None:
     """Two epochs at once, and one after the other: the same model and the same average, bit for bit."""
 

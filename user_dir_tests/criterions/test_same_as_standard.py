@@ -9,6 +9,8 @@ import pytest
 import torch
 from conftest import Training, train_arguments
 
+from fairseq_robust_xlt.criterions import alone
+
 METHODS = ("standard", "rs-rp", "rs-da", "adv", "fgm", "freelb", "r3f", "smart", "mixup", "fgm --perturb-layer 2")
 UPDATES = 4
 
@@ -106,6 +108,38 @@ def test_several_passes_of_radius_zero_have_the_gradient_of_the_standard_method(
     assert standard.keys() == robust.keys()
     for name, gradient in standard.items():
         torch.testing.assert_close(robust[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_a_table_that_replaces_nothing_is_the_standard_method_bit_for_bit(
+    trained, sib_folder, encoder_dir, tmp_path
+) -> None:
+    table = tmp_path / "synonyms.json"
+    table.write_text('{"nowhere": ["elsewhere"]}', encoding="utf-8")
+    flags = ("--method", "rs-da", "--synonyms", str(table))
+    run = Training(*train_arguments(sib_folder, encoder_dir, tmp_path / "run", *flags, task="sib200"))
+    logs = run.train(UPDATES)
+    standard = trained("--method", "standard")
+    assert [log["loss"] for log in logs] == standard["loss"] != trained("--method", "rs-da")["loss"]
+    assert differing(run.model.state_dict(), standard["model"]) == []
+
+
+@pytest.mark.parametrize(("method", "times"), [("xtune", 1), ("ear", 2)])
+def test_two_equal_views_have_the_gradient_of_the_standard_method(method, times) -> None:
+    """EAR takes the loss on both. Dropout is on, with the same masks in both."""
+    torch.manual_seed(2)
+    model, batch = alone.model("xlmr_nano", 50), alone.batch(6, 9, 50)
+    batch["noised_input"] = batch["net_input"]
+    found = []
+    for name, flags in (("standard", {}), (method, {"attention_layer": 2} if method == "ear" else {})):
+        model.zero_grad()
+        torch.manual_seed(3)
+        loss, _, _ = alone.criterion(name, **flags)(model, batch)
+        loss.backward()
+        found.append((loss.detach(), [p.grad for p in model.parameters()]))
+    (loss, standard), (both, gradients) = found
+    torch.testing.assert_close(both, times * loss)
+    for gradient, wanted in zip(gradients, standard, strict=True):
+        torch.testing.assert_close(gradient, times * wanted, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["r3f", "smart", "alum"])

@@ -75,9 +75,8 @@ def test_the_options_of_a_question_are_moved_alike(model, batch, method):
         torch.testing.assert_close(rows[:, 0][where], rows[:, other][where], rtol=0, atol=1e-5)
     own, _ = moved(model, batch, method, perturb_options="own", radius=0.5)
     assert float((own.view_as(rows)[:, 0, :3] - own.view_as(rows)[:, 1, :3]).abs().max()) > 0.01
-    # One perturbation a question: its positions are those that any option has.
-    per_token = 1 if method != "freelb" else 0
-    assert log["perturb_norm_count"] == (int(both.any(dim=1).sum()) if per_token else QUESTIONS)
+    # The ball of freelb is the whole sequence's.
+    assert log["perturb_norm_count"] == (int(real.sum()) if method != "freelb" else len(real))
 
 
 def test_it_stays_in_the_ball(model, batch):
@@ -103,6 +102,51 @@ def test_the_step_goes_along_the_gradient_summed_over_the_options(model, batch):
     step = 0.5 * model.embedding_norm * together / together.norm(dim=-1, keepdim=True).clamp(min=1e-30)
     expected = step.repeat_interleave(OPTIONS, dim=0) * real.unsqueeze(-1)
     torch.testing.assert_close(delta, expected, rtol=1e-3, atol=1e-4)
+
+
+def gradients(model, batch, criterion) -> tuple[list[torch.Tensor], dict]:
+    model.zero_grad()
+    loss, _, log = criterion(model, batch)
+    loss.backward()
+    return [p.grad.clone() for p in model.parameters()], log
+
+
+@pytest.mark.parametrize("kind", ["own", "shared"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_question_with_an_option_that_overflows_goes_without(model, batch, method, kind):
+    """All of its options count with their clean texts, and no other question is touched."""
+    question, row = 1, 1 * OPTIONS + 2
+    criterion = alone.criterion(method, perturb_options=kind, radius=0.5)
+    layer = model.encoder.sentence_encoder.layers[0]
+    clean = []
+    handle = layer.register_forward_pre_hook(lambda _, inputs: clean.append(inputs[0][:, row].detach().clone()))
+    with torch.no_grad():
+        criterion.logits(model, batch)
+    handle.remove()
+
+    def overflow(_module, args, kwargs):
+        x = kwargs["query"].clone()
+        if not torch.equal(x[:, row].detach(), clean[0]):
+            x[:, row] = x[:, row] * torch.inf
+        return args, {**kwargs, "query": x}
+
+    handle = layer.self_attn.register_forward_pre_hook(overflow, with_kwargs=True)
+    try:
+        found, log = gradients(model, batch, criterion)
+    finally:
+        handle.remove()
+    assert int(log["non_finite"]) == 1
+
+    def questions(keep: list[int]) -> dict:
+        tokens = batch["net_input"]["src_tokens"].view(QUESTIONS, OPTIONS, -1)[keep].flatten(0, 1)
+        parts = {"id": batch["id"][keep], "target": batch["target"][keep], "net_input": {"src_tokens": tokens}}
+        return {**batch, **parts}
+
+    rest, _ = gradients(model, questions([i for i in range(QUESTIONS) if i != question]), criterion)
+    single, _ = gradients(model, questions([question]), alone.criterion("standard"))
+    for gradient, others, own in zip(found, rest, single, strict=True):
+        assert torch.isfinite(gradient).all()
+        torch.testing.assert_close(gradient, others + own, rtol=1e-3, atol=1e-5)
 
 
 def test_without_options_it_changes_nothing(model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import Training, mistake, train_arguments, train_in_process
+from conftest import Training, logged, mistake, train_arguments, train_in_process
 from scipy import stats
 
 from fairseq_robust_xlt.criterions.mixup import Mixup
@@ -53,9 +53,10 @@ def test_a_batch_has_the_clean_and_the_noised_text(start) -> None:
     assert "noised_input" not in dataset.collater([dataset[0]])
 
 
-def test_both_views_leave_out_the_same_layers(start) -> None:
+@pytest.mark.parametrize("masks", ["shared", "own"])
+def test_both_views_leave_out_the_same_layers(start, masks) -> None:
     """Also where the noised texts are longer: masks and layers are drawn from one stream on a CPU."""
-    run = start("--method", "xtune", "--encoder-layerdrop", "0.5")
+    run = start("--method", "xtune", "--encoder-layerdrop", "0.5", "--dropout-masks", masks)
     dataset, layers = run.task.datasets["train"], list(run.model.encoder.sentence_encoder.layers.children())
     samples = [dataset[i] for i in range(8)]
     for sample in samples:
@@ -113,6 +114,19 @@ def test_the_teacher_teaches(start, teacher) -> None:
     wanted = torch.autograd.grad(1.5 * term, list(run.model.parameters()))
     for more, less, gradient in zip(with_more, with_less, wanted, strict=True):
         torch.testing.assert_close(more - less, gradient, rtol=2e-3, atol=2e-4)
+
+
+def test_weights_that_are_for_three_classes(start, teacher) -> None:
+    """The published code averages a KL over the classes; SIB-200 has seven."""
+    for flags, said in (
+        (("xtune:paper",), "they would be --consistency-weight 0.7143"),
+        (("xtune-stage2:paper", "--teacher", teacher), "--consistency-weight 0.7143 --teacher-weight 0.7143"),
+        (("xtune",), None),
+    ):
+        with logged() as records:
+            start("--method", *flags)
+        lines = [r.getMessage() for r in records if "3 classes of XNLI, and this task has 7" in r.getMessage()]
+        assert (len(lines) == 1 and lines[0].endswith(said)) if said else lines == []
 
 
 def test_teachers_that_do_not_fit(start, teacher, standard_run, tmp_path) -> None:

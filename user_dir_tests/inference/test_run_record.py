@@ -131,6 +131,28 @@ def test_a_folder_of_another_run(
     assert f"began from {encoder_dir}/model.pt and not from {other}/model.pt" in refused(encoder=other)
 
 
+def test_the_teacher_belongs_to_the_run(sib_folder, encoder_dir, synonyms, tmp_path) -> None:
+    """Resuming with another one is refused; the file may have moved."""
+    teachers = []
+    for seed in ("1", "2"):
+        flags = ("--max-update", "1", "--seed", seed)
+        train_in_process(*train_arguments(sib_folder, encoder_dir, tmp_path / seed, *flags, task="sib200"))
+        teachers.append(tmp_path / seed / "checkpoint_last.pt")
+
+    def student(teacher) -> Training:
+        flags = ("--method", "xtune-stage2", "--synonyms", str(synonyms), "--teacher", str(teacher))
+        return Training(*train_arguments(sib_folder, encoder_dir, tmp_path / "run", *flags, task="sib200"))
+
+    run = student(teachers[0])
+    run.train(1)
+    state = load_checkpoint(run.save())["task_state"]["run_record"]
+    assert state["teacher"] == {"file": str(teachers[0]), "sha256": sha256(teachers[0])}
+    said = mistake(student, teachers[1])
+    assert f"which was taught by {teachers[0]} and not by {teachers[1]}; choose another folder" in said
+    shutil.copytree(tmp_path / "1", tmp_path / "moved")
+    assert student(tmp_path / "moved/checkpoint_last.pt").trainer.get_num_updates() == 1
+
+
 def stored_rows(encoder_dir) -> int:
     return len(torch.load(encoder_dir / "model.pt")["model"]["encoder.sentence_encoder.embed_tokens.weight"])
 

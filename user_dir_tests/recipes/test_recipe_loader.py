@@ -70,8 +70,10 @@ def test_the_published_values() -> None:
     assert smart.perturb_step_size * smart.radius == pytest.approx(1e-3)
     assert (smart.perturb_draw, smart.perturb_start * smart.radius / 2) == ("gaussian", pytest.approx(1e-5))
     alum = recipes.resolve("alum:paper")
-    assert alum.consistency_weight == 10
-    assert alum.radius_unit == "relative"  # its script has a step and no ball
+    assert (alum.radius_unit, alum.perturb_norm, alum.perturb_direction) == ("absolute", "linf", "scaled")
+    assert alum.perturb_step_size * alum.radius == pytest.approx(1e-3)
+    assert (alum.perturb_draw, alum.perturb_start * alum.radius / 2) == ("gaussian", pytest.approx(1e-5))
+    assert alum.consistency_weight == 1  # its script's 10 is of pre-training
     xtune = recipes.resolve("xtune:paper")
     assert (xtune.clean_weight, xtune.perturbed_weight, xtune.teacher_weight) == (1, 0, 0)
     assert xtune.consistency_weight == pytest.approx(5 / 3)
@@ -93,6 +95,14 @@ def test_flags_win_and_the_rest_stays() -> None:
     default = recipes.resolve("adv")
     assert (recipe.radius, recipe.perturb_steps, recipe.perturb_norm) == (0.1, 5, default.perturb_norm)
     assert recipes.resolve("adv:defaults").settings() | {"method": "adv"} == default.settings()
+
+
+def test_the_flags_are_those_of_the_criterion() -> None:
+    from fairseq_robust_xlt.criterions import robust_classification
+
+    assert set(recipes.FLAGS) == set(robust_classification.OVERRIDES)
+    assert (recipes.FLAGS["perturb_steps"], recipes.FLAGS["perturb_norm"]) == (int, str)
+    assert recipes.FLAGS["perturb_step_size"] is recipes.FLAGS["radius"] is float
 
 
 def test_a_recipe_of_ones_own(tmp_path) -> None:
