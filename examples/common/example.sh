@@ -13,7 +13,7 @@
 #   SYNONYMS=FILE  for RS-DA (default: ../synonyms/counterfitted_neighbors.json, seen from DATA)
 #   ENCODER=DIR    an encoder directory (default: multilingual-e5-small, made here from a pip package)
 #   METHODS=       recipes, and standards with other settings: dropout-0.3, lr-x2 (twice the learning rate), epochs-x2.33
-#                  (as many epochs, rounded); the first is the baseline
+#                  (as many epochs, rounded); rs-rp+dropout-0.3 is RS-RP with that dropout; the first is the baseline
 #   SEEDS='1 2'    training seeds
 #   FLAGS=         more flags for each fairseq-train; a later flag wins
 #   KEEP=fgm-1     the run whose checkpoint is kept (METHOD-SEED); the others' are deleted once they are scored
@@ -27,7 +27,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 : "${synonyms:=${SYNONYMS:-$data/../synonyms/counterfitted_neighbors.json}}"
 : "${SEEDS:=1 2 3}" "${METHODS:=standard dropout-0.3 rs-rp rs-da adv}" "${FLAGS:=}" "${KEEP:=}"
 : "${score_benchmark:=$benchmark}" "${score_data:=$data}"
-command="${SMOKE:+SMOKE=1 }${FLAGS:+FLAGS='$FLAGS' }SEEDS='$SEEDS' METHODS='$METHODS' bash $example/run.sh"
+command="${SMOKE:+SMOKE=1 }${FLAGS:+FLAGS='$FLAGS' }SEEDS='$SEEDS' METHODS='${METHODS% }' bash $example/run.sh"
 if [ "${1:-}" = grid ]; then
     subsets=- RUNS=${RUNS:-runs/$name-grid} command+=" grid"
     for method in $METHODS; do
@@ -79,6 +79,7 @@ fi
 flags() { # METHOD [RADIUS]
     local size=${2:-${radius[$1]:-}} # without one: the recipe's
     case $1 in
+        *+dropout-*) echo "$(flags "${1%+dropout-*}") --dropout ${1##*+dropout-}" ;;
         standard) echo "--method standard" ;;
         dropout-*) echo "--method standard --dropout ${1#dropout-}" ;;
         lr-x*) echo "--method standard --lr $(flag lr | awk -v x="${1#lr-x}" '{print $1 * x}')" ;;

@@ -43,7 +43,7 @@ def results(folder: Path, command: str, subset: str, runs: dict[str, list[str]])
             **{key: one[key] for key in one if key in ("seeds", "accuracy", "mean_of_others", "macro_f1_of_others")},
             "cost": signature["cost"],
             # rs-da has nothing to tune but its table of synonyms.
-            "tuned": name in grid.get("methods", {}) or is_standard(name) or name == "rs-da",
+            "tuned": name.split("+")[0] in grid.get("methods", {}) or is_standard(name) or name == "rs-da",
             "radius": settings["radius"] if settings["perturbation"] in ("random", "ascent", "virtual") else None,
             "versions": signature["versions"],
         }
