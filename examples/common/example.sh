@@ -13,7 +13,8 @@
 #   SYNONYMS=FILE  for RS-DA (default: ../synonyms/counterfitted_neighbors.json, seen from DATA)
 #   ENCODER=DIR    an encoder directory (default: multilingual-e5-small, made here from a pip package)
 #   METHODS=       recipes, and standards with other settings: dropout-0.3, lr-x2 (twice the learning rate), epochs-x2.33
-#                  (as many epochs, rounded); rs-rp+dropout-0.3 is RS-RP with that dropout; the first is the baseline
+#                  (as many epochs, rounded); rs-rp+dropout-0.3 is RS-RP with that dropout, fgm+shared
+#                  FGM with --perturb-options shared; the first is the baseline
 #   SEEDS='1 2'    training seeds
 #   FLAGS=         more flags for each fairseq-train; a later flag wins
 #   KEEP=fgm-1     the run whose checkpoint is kept (METHOD-SEED); the others' are deleted once they are scored
@@ -79,7 +80,8 @@ fi
 flags() { # METHOD [RADIUS]
     local size=${2:-${radius[$1]:-}} # without one: the recipe's
     case $1 in
-        *+dropout-*) echo "$(flags "${1%+dropout-*}") --dropout ${1##*+dropout-}" ;;
+        *+dropout-*) echo "$(flags "${1%+dropout-*}" $size) --dropout ${1##*+dropout-}" ;;
+        *+shared) echo "$(flags "${1%+shared}" $size) --perturb-options shared" ;;
         standard) echo "--method standard" ;;
         dropout-*) echo "--method standard --dropout ${1#dropout-}" ;;
         lr-x*) echo "--method standard --lr $(flag lr | awk -v x="${1#lr-x}" '{print $1 * x}')" ;;
