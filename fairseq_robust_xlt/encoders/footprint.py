@@ -184,18 +184,19 @@ def activations(
     A layer keeps 8 vectors a token (its input, query, key, value, attention's output, the inputs of the two layer norms
     and of the feed-forward), what entered and left the activation function, which fairseq computes in fp32, and the
     dropout masks: a byte a value on a GPU, as wide as the values on a CPU. Attention by torch's fused kernels keeps
-    nothing that grows with the square of the length; on a CPU they know no dropout, and the probabilities, their mask
-    and their product are kept in fp32. The classifier takes the first token. recompute: activation checkpointing keeps
-    the input of every layer, and all the rest of one.
+    nothing that grows with the square of the length; on a CPU they know no dropout and are left out in 16 bits, and the
+    probabilities are kept in fp32, with dropout their mask and their product too. The classifier takes the first token.
+    recompute: activation checkpointing keeps the input of every layer, and all the rest of one.
     """
     wide = PRECISIONS[precision].weight
     d, f, heads = shape.dim, shape.ffn, shape.heads
     mask = (1 if gpu else wide) * d if dropout else 0
     layer = 8 * wide * d + (4 + wide) * f + 2 * mask + 4 * (4 if gpu else wide)  # the last: statistics of layer norms
-    if gpu or not dropout:
+    if gpu or not (dropout or wide < 4):
         layer += 8 * heads  # logarithms of the sums, padding mask
     else:
-        layer += 3 * (4 - wide) * d + 3 * 4 * heads * length  # query, key and value are made fp32 there
+        # Query, key and value are made fp32 there.
+        layer += 3 * (4 - wide) * d + (3 if dropout else 1) * 4 * heads * length
     # The input of the layer norm outside the layers and the last output; a first layer without a layer norm in front
     # has its input thrice, since fairseq transposes it.
     outside = (2 if shape.pre_norm or recompute else 4) * wide * d + mask

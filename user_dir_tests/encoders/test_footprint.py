@@ -150,7 +150,8 @@ def kept(model: torch.nn.Module, batch: torch.Tensor) -> int:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("dropout", [True, False], ids=["dropout", "no dropout"])
 def test_activations(pre_norm, precision, dropout) -> None:
-    """With dropout attention is computed step by step on the CPU, without it by the fused kernel. Within 1 %."""
+    """With dropout or in 16 bits attention is computed step by step on the CPU, otherwise by the fused kernel. Within
+    1 %."""
     shape, model = small(pre_norm, **({} if dropout else NO_DROPOUT))
     model.to(torch.bfloat16 if precision == "bf16" else torch.float32)
     calculated = footprint.activations(shape, 4, 150, precision, gpu=False, dropout=dropout)
