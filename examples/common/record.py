@@ -58,7 +58,8 @@ def results(folder: Path, command: str, subset: str, runs: dict[str, list[str]])
 
 def table(found: dict[str, Any], shown: list[str]) -> str:
     source = found["source"]
-    languages = shown or [language for language in found["examples"] if language != source]
+    languages = [language for language in shown if language in found["examples"]]
+    languages = languages or [language for language in found["examples"] if language != source]
     columns = [*([source] if source else []), *languages]
     others = len(found["examples"]) - bool(source)
     head = ["", "cost", *columns, f"mean of {others}"]
