@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import REPOSITORY
+from driving import REPOSITORY
 
 REAL = "user_dir_tests/noise/test_synonyms.py::test_the_papers_table"
 

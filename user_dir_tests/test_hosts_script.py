@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from driving import REPOSITORY
 
 
 def script(path: Path, text: str) -> None:

@@ -1,9 +1,6 @@
 """Choose radii by the rule: the largest whose English-dev accuracy (mean over seeds) lies within one standard error of
 the best of the grid; and the standard whose accuracy there is best, the tuned one.
 Usage: choose.py RUNS COMMAND GRID.json METHOD... (COMMAND, which ran the grid, is written into it)
-
-The standard error is that of the best point's accuracy on the dev examples, sqrt(p (1 - p) / n): the seeds of a point
-share these examples, so it does not shrink with the seeds.
 """
 
 import json
@@ -12,15 +9,8 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+from fairseq_robust_xlt import scoring
 from fairseq_robust_xlt.files import atomic_write
-
-
-def choose(points: dict[float, list[float]], n: int) -> tuple[float, float]:
-    """The chosen radius and the accuracy it had to reach; points: radius -> accuracy of each seed."""
-    means = {radius: sum(values) / len(values) for radius, values in points.items()}
-    best = max(means.values())
-    threshold = best - (best * (1 - best) / n) ** 0.5
-    return max(radius for radius, mean in means.items() if mean >= threshold), threshold
 
 
 def is_standard(method: str) -> bool:
@@ -44,7 +34,8 @@ def main(runs: str, command: str, out: str, *methods: str) -> None:
         if is_standard(method):
             continue
         points.update(grid["standard"])  # a robust method at radius 0 is the standard one
-        chosen, threshold = choose(points, n)
+        means = {radius: sum(values) / len(values) for radius, values in points.items()}
+        chosen, threshold = scoring.largest_radius(means, n)
         result[method] = {
             "points": [{"radius": r, "english_dev": points[r]} for r in sorted(points)],
             "threshold": threshold,

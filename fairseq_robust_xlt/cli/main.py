@@ -12,7 +12,7 @@ import warnings
 from fairseq_robust_xlt import __version__
 from fairseq_robust_xlt.errors import UserError
 
-VERBS = ("benchmark", "cost", "doctor", "encoder", "predict", "report")
+VERBS = ("benchmark", "check", "cost", "doctor", "encoder", "predict", "report")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from fairseq_robust_xlt.scoring.statistics import (
     difference,
     difference_of_means,
     holm,
+    largest_radius,
     mcnemar,
 )
 
@@ -20,6 +21,7 @@ __all__ = [
     "difference",
     "difference_of_means",
     "holm",
+    "largest_radius",
     "lines",
     "mcnemar",
     "read",

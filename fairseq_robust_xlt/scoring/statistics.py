@@ -6,7 +6,7 @@ training and validation do not wait for them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -104,6 +104,19 @@ def difference_of_means(
     rarer = min(np.sum(values <= 0), np.sum(values >= 0))
     p = min(1.0, 2 * (rarer + 1) / (resamples + 1))
     return Difference(float(estimate), float(low), float(high), float(p))
+
+
+def largest_radius(accuracies: Mapping[float, float], examples: int) -> tuple[float, float]:
+    """The largest radius whose accuracy lies within one standard error of the best, and the accuracy it had to reach.
+
+    `accuracies` maps each radius of a grid, 0 included, to its accuracy on `examples` source-language dev examples (a
+    fraction, the mean over training seeds). The standard error is that of the best point, sqrt(p (1 - p) / examples):
+    the seeds share the examples, so it does not shrink with them. The rule is the one-standard-error rule of Breiman
+    et al. (1984), taken towards more robustness: it needs no labels in the target languages.
+    """
+    best = max(accuracies.values())
+    threshold = best - (best * (1 - best) / examples) ** 0.5
+    return max(radius for radius, accuracy in accuracies.items() if accuracy >= threshold), threshold
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -10,17 +10,19 @@ from pathlib import Path
 from fairseq_robust_xlt.benchmarks import Benchmark
 from fairseq_robust_xlt.benchmarks.schema import SPLITS
 from fairseq_robust_xlt.errors import UserError
+from fairseq_robust_xlt.text.audit import audit
 from fairseq_robust_xlt.text.coverage import idle_patterns, strangers
 from fairseq_robust_xlt.text.examples import Example
 from fairseq_robust_xlt.text.formats import quoted_fields
-from fairseq_robust_xlt.text.readers import locate, present, read_languages
+from fairseq_robust_xlt.text.readers import has_ids, locate, present, read_languages
 
 _SHOWN = 8
 
 
 def summary(benchmark: Benchmark, folder: str | os.PathLike[str], own: bool = False) -> Iterator[str]:
     """A line for each split and language in `folder`: rows, and rows of each label; then one for what the table names
-    and the folder has not, and one for what only the folder has. Every row is read and checked.
+    and the folder has not, one for what only the folder has, and one for each thing that is suspicious (see `audit`).
+    Every row is read and checked.
 
     Raises `UserError` at the end: for whatever `readers.read` refuses, the first fault of each file; for an `own`
     table, which describes these very files, where a pattern finds none, and where the table has training or dev files
@@ -33,6 +35,8 @@ def summary(benchmark: Benchmark, folder: str | os.PathLike[str], own: bool = Fa
     nothing = True
     idle = list(idle_patterns(benchmark, folder)) if own else []
     plain: dict[Path, list[int]] = {}
+    notes: list[str] = []
+    training: set[tuple[tuple[str, ...], ...]] = set()
     for split in SPLITS:
         found = _read(benchmark, folder, split, faults)
         plain |= _quoted(benchmark, folder, split, [language for language, rows in found.items() if rows])
@@ -42,6 +46,11 @@ def summary(benchmark: Benchmark, folder: str | os.PathLike[str], own: bool = Fa
                 continue
             plural = "" if len(rows) == 1 else "s"
             yield f"{split:<5} {language:<4} {len(rows):>7} row{plural}: {_labels(benchmark.labels, rows)}"
+        read = {language: rows for language, rows in found.items() if rows}
+        identified = bool(read) and has_ids(benchmark, folder, split, list(read))
+        notes += audit(split, read, benchmark.source, identified, training)
+        if split == "train":
+            training = {row.sequences for rows in read.values() for row in rows}
         patterns = list(dict.fromkeys(layout.files[split] for layout in benchmark.layouts if split in layout.files))
         absent = [language for language in benchmark.languages if language not in found]
         needed = [benchmark.source] if split != "test" and benchmark.source in absent else []
@@ -58,6 +67,7 @@ def summary(benchmark: Benchmark, folder: str | os.PathLike[str], own: bool = Fa
     if unnamed := strangers(benchmark, folder):
         more = f" and {len(unnamed) - _SHOWN} more" if len(unnamed) > _SHOWN else ""
         yield f"not in the table: {', '.join(unnamed[:_SHOWN])}{more}"
+    yield from notes
     faults += [text for _, text in idle]
     if plain:
         yield _about_quotes(plain)

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import PACKAGE
+from driving import PACKAGE
 
 from fairseq_robust_xlt import benchmarks
 from fairseq_robust_xlt.benchmarks.schema import MORE_FIELDS, SCHEMA, TEXT_FIELDS

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-from conftest import Training, configuration, train_arguments
+from driving import Training, configuration, train_arguments
 
 from fairseq_robust_xlt import recipes
 

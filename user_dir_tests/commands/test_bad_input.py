@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import (
+from conftest import write_encoder
+from driving import (
     PACKAGE,
     mistake,
     one_message,
@@ -15,7 +16,6 @@ from conftest import (
     train_arguments,
     train_in_process,
     validate_in_process,
-    write_encoder,
 )
 
 

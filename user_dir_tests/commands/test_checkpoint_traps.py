@@ -10,14 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import (
-    Training,
-    load_checkpoint,
-    mistake,
-    run_command,
-    train_arguments,
-    train_in_process,
-)
+from driving import Training, load_checkpoint, mistake, run_command, train_arguments, train_in_process
 
 from fairseq_robust_xlt.tasks.config import CrossLingualConfig
 

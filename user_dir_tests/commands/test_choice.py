@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import (
+from conftest import sentence
+from driving import (
     Training,
     json_lines,
     mistake,
     run_command,
     score_arguments,
-    sentence,
     train_arguments,
     train_in_process,
     validate_in_process,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import (
+from driving import (
     Training,
     json_lines,
     load_checkpoint,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import PACKAGE, run_command
+from driving import PACKAGE, run_command
 
 INSTALL = "pip install 'fairseq-robust-xlt[fairseq]'"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from conftest import mistake, run_command, score_arguments, train_arguments, train_in_process, validate_in_process
+from driving import mistake, run_command, score_arguments, train_arguments, train_in_process, validate_in_process
 
 from fairseq_robust_xlt import inference
 

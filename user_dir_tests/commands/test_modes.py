@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import json_lines, load_checkpoint, run_command, score_arguments, train_arguments, validate_in_process
+from driving import json_lines, load_checkpoint, run_command, score_arguments, train_arguments, validate_in_process
 from test_distributed import run_in_two
 
 from fairseq_robust_xlt import scoring

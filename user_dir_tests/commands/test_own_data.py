@@ -10,17 +10,8 @@ from pathlib import Path
 
 import pytest
 import sklearn.metrics
-from conftest import (
-    mistake,
-    nli_rows,
-    run_command,
-    score_arguments,
-    sentence,
-    topic_rows,
-    train_arguments,
-    train_in_process,
-    validate_in_process,
-)
+from conftest import nli_rows, sentence, topic_rows
+from driving import mistake, run_command, score_arguments, train_arguments, train_in_process, validate_in_process
 
 from fairseq_robust_xlt import benchmarks
 from fairseq_robust_xlt.cli.main import main

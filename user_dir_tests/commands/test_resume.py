@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import json_lines, load_checkpoint, logged, run_command, train_arguments, train_in_process
+from driving import json_lines, load_checkpoint, logged, run_command, train_arguments, train_in_process
 
 UPDATES = 26  # two epochs of 203 examples in batches of 16
 

@@ -5,17 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from conftest import (
-    LANGUAGES,
-    logged,
-    mistake,
-    nli_rows,
-    score_arguments,
-    train_arguments,
-    train_in_process,
-    validate_in_process,
-    write_tsv,
-)
+from conftest import LANGUAGES, nli_rows, write_tsv
+from driving import logged, mistake, score_arguments, train_arguments, train_in_process, validate_in_process
 
 
 def messages(call, *arguments) -> str:

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 import torch
-from conftest import (
+from driving import (
     Training,
     load_checkpoint,
     mistake,

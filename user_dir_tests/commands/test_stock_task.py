@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import PACKAGE, load_checkpoint, logged, mistake, train_in_process
+from driving import PACKAGE, load_checkpoint, logged, mistake, train_in_process
 
 from fairseq_robust_xlt.encoders import Vocabulary
 

@@ -13,8 +13,8 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from conftest import (
-    LANGUAGES,
+from conftest import LANGUAGES
+from driving import (
     PACKAGE,
     mistake,
     run_command,

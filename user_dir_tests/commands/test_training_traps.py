@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from conftest import (
+from driving import (
     Training,
     json_lines,
     load_checkpoint,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from conftest import Training, train_arguments
+from driving import Training, train_arguments
 
 from fairseq_robust_xlt.perturbation import Ball, draw
 

@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 import torch
-from conftest import Training, train_arguments
+from driving import Training, train_arguments
 
 from fairseq_robust_xlt.errors import UserError
 

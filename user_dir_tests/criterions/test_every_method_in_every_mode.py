@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Training, train_arguments, train_in_process
+from driving import Training, train_arguments, train_in_process
 
 from fairseq_robust_xlt import recipes
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Training, train_arguments
+from driving import Training, train_arguments
 from plain import Reference, into_the_ball, length, run, scores, words_of
 
 __all__ = ["run"]  # a fixture

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import Training, train_arguments
+from driving import Training, train_arguments
 from plain import HEAD, KEY, Reference, divergence, into_the_ball, length, run
 
 from fairseq_robust_xlt.perturbation import changed

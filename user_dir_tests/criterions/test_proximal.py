@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import Training, load_checkpoint, train_arguments, train_in_process
+from driving import Training, load_checkpoint, train_arguments, train_in_process
 
 from fairseq_robust_xlt.criterions.proximal import Proximal
 from fairseq_robust_xlt.errors import UserError

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from conftest import Training, train_arguments
+from driving import Training, train_arguments
 
 from fairseq_robust_xlt.criterions import alone
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import Training, logged, mistake, train_arguments, train_in_process
+from driving import Training, logged, mistake, train_arguments, train_in_process
 from scipy import stats
 
 from fairseq_robust_xlt.criterions.mixup import Mixup

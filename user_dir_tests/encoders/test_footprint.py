@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import Training, train_arguments
+from driving import Training, train_arguments
 from measured import Alive
 from torch.utils.flop_counter import FlopCounterMode
 

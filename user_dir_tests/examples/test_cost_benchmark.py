@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from conftest import REPOSITORY
+from driving import REPOSITORY
 
 from fairseq_robust_xlt import recipes
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import os
@@ -14,7 +13,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import LANGUAGES, PACKAGE, REPOSITORY, Published, nli_rows, sentence, write_tsv
+from conftest import LANGUAGES, Published, nli_rows, sentence, write_tsv
+from driving import PACKAGE, REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples"
 NAMES = ("quickstart", "sib200", "xnli", "pawsx", "xcopa")
@@ -279,17 +279,6 @@ def test_what_is_scored_is_read_before_anything_is_trained(tmp_path, scored, mes
     done = subprocess.run([*script, "test"], capture_output=True, text=True)
     assert done.returncode == 1
     assert message in done.stderr
-
-
-def test_the_rule_takes_the_largest_radius_within_one_standard_error():
-    spec = importlib.util.spec_from_file_location("choose", EXAMPLES / "common/choose.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    points = {0.0: [0.80, 0.80], 0.1: [0.79, 0.81], 0.3: [0.78, 0.76], 1.0: [0.60, 0.70]}
-    # The best is 0.80 of 160 examples: one standard error is sqrt(0.16 / 160) = 0.0316.
-    chosen, threshold = module.choose(points, 160)
-    assert chosen == 0.3
-    assert threshold == pytest.approx(0.80 - 0.0316, abs=1e-4)
 
 
 def radii(name: str) -> dict[str, float]:

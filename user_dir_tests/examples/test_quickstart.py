@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from conftest import REPOSITORY, run_command
+from driving import REPOSITORY, run_command
 
 from fairseq_robust_xlt import benchmarks, scoring, text
 from fairseq_robust_xlt.noise import SynonymNoise, SynonymTable

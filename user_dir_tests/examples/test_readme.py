@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PACKAGE, REPOSITORY
+from driving import PACKAGE, REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 # The commands give --arch xlmr_mini and xlmr_base: flags that come later win.

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PACKAGE, REPOSITORY, configuration
+from driving import PACKAGE, REPOSITORY, configuration
 
 from fairseq_robust_xlt import host, recipes
 from fairseq_robust_xlt.encoders import SHAPES

@@ -6,7 +6,7 @@ import os
 import sys
 
 import pytest
-from conftest import Training, configuration, train_arguments
+from driving import Training, configuration, train_arguments
 
 import fairseq_robust_xlt
 from fairseq_robust_xlt import host

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Training, train_arguments
+from driving import Training, train_arguments
 
 import fairseq_robust_xlt
 from fairseq_robust_xlt import host

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import load_checkpoint, mistake, train_arguments, train_in_process
+from driving import load_checkpoint, mistake, train_arguments, train_in_process
 
 import fairseq_robust_xlt
 from fairseq_robust_xlt import host, inference

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import load_checkpoint, score_arguments, train_arguments
+from driving import load_checkpoint, score_arguments, train_arguments
 
 from fairseq_robust_xlt.benchmarks import load
 from fairseq_robust_xlt.scoring.predictions import read

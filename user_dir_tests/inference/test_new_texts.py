@@ -8,7 +8,8 @@ import random
 from pathlib import Path
 
 import pytest
-from conftest import mistake, score_arguments, sentence, train_arguments, train_in_process, validate_in_process
+from conftest import sentence
+from driving import mistake, score_arguments, train_arguments, train_in_process, validate_in_process
 
 from fairseq_robust_xlt import inference
 from fairseq_robust_xlt.cli.main import main

@@ -9,7 +9,8 @@ import shutil
 import pytest
 import torch
 import yaml
-from conftest import (
+from conftest import write_encoder
+from driving import (
     Training,
     load_checkpoint,
     mistake,
@@ -17,7 +18,6 @@ from conftest import (
     train_arguments,
     train_in_process,
     validate_in_process,
-    write_encoder,
 )
 
 from fairseq_robust_xlt import benchmarks

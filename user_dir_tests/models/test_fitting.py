@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import Training, configuration, logged, train_arguments, write_encoder
+from conftest import write_encoder
+from driving import Training, configuration, logged, train_arguments
 
 from fairseq_robust_xlt.errors import UserError
 

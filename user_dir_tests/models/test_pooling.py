@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import Training, train_arguments
+from driving import Training, train_arguments
 
 HEAD = "sentence_classification_head"
 

@@ -7,7 +7,7 @@ from argparse import Namespace
 
 import pytest
 import torch
-from conftest import configuration, train_arguments
+from driving import configuration, train_arguments
 
 from fairseq_robust_xlt.encoders.shapes import SHAPES
 from fairseq_robust_xlt.errors import UserError

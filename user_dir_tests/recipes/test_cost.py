@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import logged, score_arguments, train_arguments, train_in_process, validate_in_process
+from driving import logged, score_arguments, train_arguments, train_in_process, validate_in_process
 from measured import Alive
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from fairseq_robust_xlt.scoring import accuracy_interval, difference, difference_of_means, holm, mcnemar
+from fairseq_robust_xlt.scoring import (
+    accuracy_interval,
+    difference,
+    difference_of_means,
+    holm,
+    largest_radius,
+    mcnemar,
+)
 
 
 @settings(deadline=None, max_examples=50)
@@ -156,3 +163,18 @@ def test_holm_by_its_definition(p: list[float]) -> None:
 
 def test_nothing_to_correct() -> None:
     assert holm([]) == []
+
+
+@given(st.dictionaries(st.floats(0.001, 10), st.floats(0, 1), max_size=5), st.floats(0, 1), st.integers(10, 5000))
+def test_the_largest_radius_within_one_standard_error(points: dict[float, float], standard: float, n: int) -> None:
+    grid = {0.0: standard, **points}
+    chosen, threshold = largest_radius(grid, n)
+    best = max(grid.values())
+    assert threshold == pytest.approx(best - np.sqrt(best * (1 - best) / n))
+    assert grid[chosen] >= threshold
+    assert all(accuracy < threshold for radius, accuracy in grid.items() if radius > chosen)
+
+
+def test_a_radius_that_costs_less_than_one_standard_error_is_taken() -> None:
+    # The best is 0.80 of 160 examples: one standard error is sqrt(0.16 / 160) = 0.0316.
+    assert largest_radius({0.0: 0.80, 0.1: 0.80, 0.3: 0.77, 1.0: 0.765}, 160)[0] == 0.3

@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 import pytest
-from conftest import Training, train_arguments
+from driving import Training, train_arguments
 
 BATCH = 16
 

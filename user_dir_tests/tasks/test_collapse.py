@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import json_lines, run_command, train_arguments
+from driving import json_lines, run_command, train_arguments
 
 SAID = "this training ended at a single class"
 

@@ -2,10 +2,9 @@
 
 Usage: choose.py ROOT
 
-A radius: the largest whose dev accuracy (mean over worlds and seeds) lies within one standard error of the best of the
-grid, 0 included. The tuned standard: the one with the best dev accuracy. The standard error is that of the best point
-on all dev examples together; the seeds of a world share them, so it does not shrink with the seeds. What the same cells
-score in the other languages stands beside it: it had no part in the choice.
+A radius: `scoring.largest_radius` of the mean dev accuracy over worlds and seeds, on all worlds' dev examples together.
+The tuned standard: the one with the best dev accuracy. What the same cells score in the other languages stands beside
+it: it had no part in the choice.
 """
 
 from __future__ import annotations
@@ -35,13 +34,6 @@ def accuracies(root: Path, task: str, cell: Cell, phase: str) -> dict[str, np.nd
     return {"dev": np.reshape(dev, shape), "test": np.reshape(test, (*shape, -1))}
 
 
-def largest_within(points: dict[float, float], examples: int) -> tuple[float, float]:
-    """The chosen radius of radius -> accuracy, and the accuracy that it had to reach."""
-    best = max(points.values())
-    threshold = best - (best * (1 - best) / examples) ** 0.5
-    return max(radius for radius, accuracy in points.items() if accuracy >= threshold), threshold
-
-
 def choose(root: Path, task: str) -> dict[str, Any]:
     cells = {cell: accuracies(root, task, cell, "tune") for cell in grid(task)}
     rows = [
@@ -61,7 +53,7 @@ def choose(root: Path, task: str) -> dict[str, Any]:
     for method, given in PLAN["methods"].items():
         if task in given.get("radii", {}):
             points = {0.0: dev["standard", 0.0]} | {r: dev[method, r] for r in given["radii"][task]}
-            radius, threshold = largest_within(points, examples)
+            radius, threshold = scoring.largest_radius(points, examples)
             methods[method] = {"radius": radius, "threshold": round(threshold, 4)}
     tuned = max(PLAN["standards"], key=lambda name: dev[name, 0.0])
     return {"dev_examples": examples, "tuned_standard": tuned, "methods": methods, "grid": rows}
