@@ -36,14 +36,15 @@ def results(folder: Path, command: str, subset: str, runs: dict[str, list[str]])
             if name != baseline
         }
     methods = {}
+    # rs-da has nothing to tune but its table of synonyms.
+    tuned_methods = {"rs-da", *grid.get("methods", {})}
     for name, one in found["methods"].items():
         signature = scoring.read(runs[name][0])["subsets"][subset]["signature"]
         settings = signature["method"]
         methods[name] = {
             **{key: one[key] for key in one if key in ("seeds", "accuracy", "mean_of_others", "macro_f1_of_others")},
             "cost": signature["cost"],
-            # rs-da has nothing to tune but its table of synonyms.
-            "tuned": name.split("+")[0] in grid.get("methods", {}) or is_standard(name) or name == "rs-da",
+            "tuned": is_standard(name) or not tuned_methods.isdisjoint({name, name.split("+")[0]}),
             "radius": settings["radius"] if settings["perturbation"] in ("random", "ascent", "virtual") else None,
             "versions": signature["versions"],
         }
@@ -81,9 +82,10 @@ def table(found: dict[str, Any], shown: list[str]) -> str:
                 row += ["", ""]
         rows.append(row)
     seeds = "/".join(str(n) for n in sorted({one["seeds"] for one in found["methods"].values()}))
+    seeds += " seed" if seeds == "1" else " seeds"
     examples = "/".join(str(n) for n in sorted(set(found["examples"].values())))
     lines = [
-        f"Accuracy in percent on {found['subset']} ({examples} rows a language), mean over {seeds} seeds; differences "
+        f"Accuracy in percent on {found['subset']} ({examples} rows a language), mean over {seeds}; differences "
         "of the mean with 95 % intervals; p: Holm-corrected over the methods; *null*: p above 0.05.",
         "",
         tabulate(rows, headers=head, tablefmt="github", disable_numparse=True).replace(" null", " *null*"),
