@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from fairseq_robust_xlt import recipes
 from fairseq_robust_xlt.encoders.vocabulary import DICTIONARY, SENTENCEPIECE
@@ -109,7 +112,12 @@ class Settings:
         self.continues = (Path(self.save_dir) / LAST).exists() if restores_last else not files.reset_optimizer
         self.first, self.ddp_backend = launch.distributed_rank == 0, launch.ddp_backend
         method = whole.criterion.get("method") if whole.criterion is not None else None
-        self.spectral_norm = recipes.resolve(method).spectral_norm if method else False
+        recipe = recipes.resolve(method) if method else None
+        self.spectral_norm = recipe is not None and recipe.spectral_norm
+        if recipe is not None:
+            self.check_backend(recipe)
+        if launch.ddp_backend == "fully_sharded":
+            _check_fully_sharded(on_cpu=whole.common.cpu or torch.cuda.device_count() == 0)
         self.saves = not files.no_save
         every, saved = data.validate_interval_updates, files.save_interval_updates
         if every and (not saved or every % saved):
@@ -129,6 +137,17 @@ class Settings:
                 "at its parameters; use --ddp-backend legacy_ddp, with --checkpoint-activations and "
                 "--freeze-embeddings to save memory"
             )
+
+
+def _check_fully_sharded(on_cpu: bool) -> None:
+    """fairscale's wrapper looks for a GPU in any case, and fairseq says nothing of that."""
+    if importlib.util.find_spec("fairscale") is None:
+        raise UserError("--ddp-backend fully_sharded: needs fairscale, which is not installed: pip install fairscale")
+    if on_cpu:
+        raise UserError(
+            "--ddp-backend fully_sharded: fairscale shards on GPUs alone, and this training is on the CPU; use "
+            "--ddp-backend legacy_ddp"
+        )
 
 
 def _store_absolute(cfg: Any, whole: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -196,6 +197,23 @@ def test_wrappers_that_several_passes_break_are_refused(tmp_path, xnli_folder, e
     said = mistake(Training, *arguments)
     assert f"--ddp-backend {backend}: not with --method fgm" in said
     assert "legacy_ddp" in said
+
+
+@pytest.mark.parametrize(("there", "message"), [(False, "pip install fairscale"), (True, "shards on GPUs alone")])
+@pytest.mark.parametrize("method", ["standard", "rs-rp"])
+def test_full_sharding_wants_fairscale_and_gpus(
+    tmp_path, xnli_folder, encoder_dir, monkeypatch, method, there, message
+):
+    if there:
+        (tmp_path / "fairscale").mkdir()
+        (tmp_path / "fairscale/__init__.py").touch()
+        monkeypatch.syspath_prepend(str(tmp_path))
+    elif importlib.util.find_spec("fairscale"):
+        pytest.skip("fairscale is installed")
+    flags = ("--method", method, "--ddp-backend", "fully_sharded")
+    said = mistake(Training, *train_arguments(xnli_folder, encoder_dir, tmp_path / "run", *flags))
+    assert said.startswith("--ddp-backend fully_sharded: ")
+    assert message in said
 
 
 def test_two_processes_resume_under_weights_only_and_score_each_example_once(alone, tmp_path, xnli_folder, encoder_dir):
