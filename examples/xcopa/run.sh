@@ -7,5 +7,5 @@ benchmark=csqa score_benchmark=xcopa score_data=${XCOPA:-${DATA:-}/../xcopa}
 epochs=3 train="--batch-size 16 --lr 5e-5"
 [ -z "${SMOKE:-}" ] || epochs=1 train="--freeze-embeddings --batch-size 8 --lr 5e-5" cut="3000 1221" device=--cpu
 declare -A grid=([rs-rp]="0.25 0.5" [adv]="0.003 0.01" [fgm]="0.01 0.03" [fgm+shared]="0.01 0.03" [r3f]="0.25") # declared before it was run
-declare -A radius=([rs-rp]=0.5 [adv]=0.01 [fgm]=0.05)
+declare -A radius=([rs-rp]=0.25 [adv]=0.003) # others: their recipes'
 source "$(dirname "${BASH_SOURCE[0]}")/../common/example.sh"

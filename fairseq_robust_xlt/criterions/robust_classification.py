@@ -132,7 +132,8 @@ class RobustClassificationCriterion(FairseqCriterion):
         if cfg.regression_target:
             raise UserError("--regression-target: robust_classification is for classification only")
         self.classification_head_name = cfg.classification_head_name
-        self.recipe = recipes.resolve(cfg.method, {name: getattr(cfg, name) for name in OVERRIDES})
+        choice = hasattr(task, "benchmark") and task.benchmark.kind == "choice"
+        self.recipe = recipes.resolve(cfg.method, {name: getattr(cfg, name) for name in OVERRIDES}, choice)
         if (self.recipe.noise or self.recipe.two_views) and not getattr(task, "makes_noise", False):
             raise UserError(
                 f"--method {cfg.method}: needs noise in the text ({self.recipe.noise or 'a second view'}), which only "

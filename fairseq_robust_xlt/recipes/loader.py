@@ -29,10 +29,12 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def resolve(method: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def resolve(method: str, overrides: Mapping[str, Any] | None = None, choice: bool = False) -> Recipe:
     """The recipe `method` ("adv", "adv:paper", or the path of a recipe file) with explicit flags on top.
 
     overrides: flag name (underscores) -> value; None means "from the recipe".
+    choice: for a multiple choice, where a recipe's `choice` settings replace its `defaults`. (Each option is a sequence
+        that is moved by itself, so that a ball that another task bears may leave nothing to tell options by.)
     Raises `UserError` for an unknown method or value, a flag that the method has no use for, and a method whose
     published values are not known.
     """
@@ -45,7 +47,7 @@ def resolve(method: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
     table = _read(path)
     if variant not in ("", "defaults", "paper"):
         raise unknown("variant of the recipe", variant, ("defaults", "paper"), f"--method {method}")
-    values = {**table["defaults"]}
+    values = {**table["defaults"], **(table.get("choice", {}) if choice else {})}
     if variant == "paper":
         if not table.get("paper"):
             raise UserError(f"--method {method}: {path.name} knows no published values; use --method {name}")
@@ -70,12 +72,15 @@ def _read(path: Path) -> dict[str, Any]:
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not a readable YAML file: {error}") from error
-    allowed = {"summary", "citation", "defaults", "paper"}
+    allowed = {"summary", "citation", "defaults", "choice", "paper"}
     if not isinstance(table, dict) or set(table) - allowed or not isinstance(table.get("defaults"), dict):
         raise UserError(f"{path}: a recipe has the keys {', '.join(sorted(allowed))}; `defaults` holds its settings")
-    if not isinstance(table.get("paper", {}), dict):
-        raise UserError(f"{path}: `paper` holds settings as `defaults` does, not {table['paper']!r}")
-    for part in ("defaults", "paper"):
+    for part in ("choice", "paper"):
+        if not isinstance(table.get(part, {}), dict):
+            raise UserError(f"{path}: `{part}` holds settings as `defaults` does, not {table[part]!r}")
+    if foreign := set(table.get("choice", {})) - set(table["defaults"]):
+        raise UserError(f"{path}: `choice` has {', '.join(sorted(foreign))}, which `defaults` has not")
+    for part in ("defaults", "choice", "paper"):
         for key, value in table.get(part, {}).items():
             if key not in KEYS:
                 raise unknown(f"setting in `{part}`", key, KEYS, str(path))

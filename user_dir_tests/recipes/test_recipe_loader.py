@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -97,6 +98,18 @@ def test_flags_win_and_the_rest_stays() -> None:
     assert recipes.resolve("adv:defaults").settings() | {"method": "adv"} == default.settings()
 
 
+def test_a_multiple_choice_has_settings_of_its_own() -> None:
+    plain, choice = recipes.resolve("adv"), recipes.resolve("adv", choice=True)
+    assert choice == dataclasses.replace(plain, radius=0.003)
+    assert recipes.resolve("adv", {"radius": 0.1}, choice=True).radius == 0.1
+    assert recipes.resolve("freelb:paper", choice=True) == recipes.resolve("freelb:paper")
+    assert recipes.resolve("standard", choice=True) == recipes.resolve("standard")
+    # Each ball that is found by an ascent or by chance has one.
+    for name in recipes.names():
+        if recipes.resolve(name).perturbation in ("random", "ascent", "virtual"):
+            assert recipes.resolve(name, choice=True).radius < recipes.resolve(name).radius
+
+
 def test_the_flags_are_those_of_the_criterion() -> None:
     from fairseq_robust_xlt.criterions import robust_classification
 
@@ -168,6 +181,9 @@ def test_mistakes_in_flags(method, overrides, said) -> None:
         ("defaults: {clean_weight: 1}\npaper: {radius: x}", ["paper.radius is 'x'"]),
         ("defaults: {clean_weight: 1}\npaper: [1]", ["mine.yaml", "`paper` holds settings", "[1]"]),
         ("defaults: {clean_weight: 1}\npaper:", ["mine.yaml", "`paper` holds settings", "None"]),
+        ("defaults: {radius: 1}\nchoice: 2", ["mine.yaml", "`choice` holds settings", "2"]),
+        ("defaults: {radius: 1}\nchoice: {radius: x}", ["choice.radius is 'x'"]),
+        ("defaults: {radius: 1}\nchoice: {clean_weight: 1}", ["`choice` has clean_weight, which `defaults` has not"]),
         ("default: {}", ["mine.yaml", "defaults"]),
         ("defaults: {}\nauthor: me", ["mine.yaml", "keys"]),
         ("defaults: [", ["mine.yaml", "YAML"]),
