@@ -33,7 +33,7 @@ def test_random_perturbations_of_words_alone(run) -> None:
 def test_an_ascent_on_words_alone(run) -> None:
     training = run("--method", "adv", "--perturb-step-size", "0.7", *WORDS)
     reference = words_alone(training)
-    radius = 0.03 * reference.unit
+    radius = 0.01 * reference.unit
     delta = reference.drawn("uniform", radius)
     for _ in range(2):
         g = reference.gradient(delta) * reference.real.unsqueeze(-1)

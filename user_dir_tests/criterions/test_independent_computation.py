@@ -33,7 +33,7 @@ def test_randomized_smoothing(run) -> None:
 def test_projected_gradient_ascent(run, steps) -> None:
     training = run("--method", "adv", "--perturb-steps", str(steps), "--perturb-step-size", "0.7")
     reference = Reference(training)
-    radius = 0.03 * reference.unit
+    radius = 0.01 * reference.unit
     delta = reference.drawn("uniform", radius)
     for _ in range(steps):
         g = reference.gradient(delta)
