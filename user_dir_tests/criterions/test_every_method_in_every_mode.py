@@ -106,7 +106,9 @@ def test_it_trains(method, mode, sib_folder, encoder_dir, synonyms, teacher, tmp
         radius = run.criterion.recipe.radius * float(size)
         # The norm is logged with five digits. A random perturbation is a little shorter than the radius; where
         # LayerDrop leaves no layer, words have no gradient and are not moved.
-        assert all(log["perturb_norm"] <= radius * 1.001 + 1e-5 for log in logs)
+        # What arrives is logged, and bf16 has eight bits: a sum is rounded by up to a 256th of the embedding.
+        slack = 1.1 if "bf16" in mode else 1.001
+        assert all(log["perturb_norm"] <= radius * slack + 1e-5 for log in logs)
         assert mode == "layerdrop" or all(log["perturb_norm"] > 0.8 * radius for log in logs)
     frozen = mode == "checkpoint-activations and freeze-embeddings"
     assert torch.equal(word_table, before) is frozen
