@@ -96,8 +96,9 @@ class Comparison:
             rows.insert(0, ["rows", *(str(self.examples[language]) for language in self.languages)])
         head = ["", *self.languages, "mean", f"mean - {baseline}", "p", *(["macro-F1"] if self.macro_f1 else [])]
         seeds = "/".join(map(str, sorted(set(self.seeds.values()))))
+        seeds += " seed" if seeds == "1" else " seeds"
         lines = [
-            f"Accuracy in percent on {self.subset}, mean over {seeds} seeds; mean = over the {len(self.others)} "
+            f"Accuracy in percent on {self.subset}, mean over {seeds}; mean = over the {len(self.others)} "
             f"languages without training labels ({', '.join(self.others)})",
             "",
             tabulate(rows, headers=head, disable_numparse=True, colalign=("left", *["right"] * (len(head) - 1))),
