@@ -17,7 +17,7 @@ INSTALL = "pip install 'fairseq-robust-xlt[fairseq]'"
 def test_doctor_says_what_is_here():
     done = run_command("robust-xlt", "doctor")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"torch {torch.__version__}" in done.stdout
+    assert "torch " + torch.__version__.split("+")[0] in done.stdout  # the package's version may lack "+cu124"
     assert "the plug-in works here" in done.stdout
     for word in ("attention:", "layer norm:", "Adam:", "--user-dir "):
         assert word in done.stdout
