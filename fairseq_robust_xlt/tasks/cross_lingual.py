@@ -112,7 +112,6 @@ class CrossLingualTask(FairseqTask):
                 f"{criterion.classification_head_name!r}; give both the same name"
             )
         if not self.settings.scoring:
-            self.settings.check_backend(criterion.recipe)
             self._begin_run(criterion.recipe, criterion.teacher)
             self.proximal = criterion.proximal
         return criterion

@@ -33,7 +33,6 @@ class Settings:
     continues:     a checkpoint of this very run is loaded, so its head must be there: scoring and resuming
     first:         this is the first process of the run
     saves:         the run writes checkpoints
-    ddp_backend:   how several processes work together
     spectral_norm: the method wants one on the classification head
     selects:       the subset whose scores select checkpoints (None: none)
     """
@@ -50,7 +49,6 @@ class Settings:
     continues: bool = False
     first: bool = True
     saves: bool = False
-    ddp_backend: str = ""
     spectral_norm: bool = False
     selects: str | None = None
 
@@ -110,12 +108,12 @@ class Settings:
                 raise UserError(f"{flag} {self.weights}: there is no such file")
         # --restore-file with --reset-optimizer is a fresh start from another model; anything else goes on.
         self.continues = (Path(self.save_dir) / LAST).exists() if restores_last else not files.reset_optimizer
-        self.first, self.ddp_backend = launch.distributed_rank == 0, launch.ddp_backend
+        self.first = launch.distributed_rank == 0
         method = whole.criterion.get("method") if whole.criterion is not None else None
-        recipe = recipes.resolve(method) if method else None
-        self.spectral_norm = recipe is not None and recipe.spectral_norm
-        if recipe is not None:
-            self.check_backend(recipe)
+        if method:
+            recipe = recipes.resolve(method, {key: whole.criterion.get(key) for key in recipes.FLAGS})
+            self.spectral_norm = recipe.spectral_norm
+            _check_backend(launch.ddp_backend, recipe)
         if launch.ddp_backend == "fully_sharded":
             _check_fully_sharded(on_cpu=whole.common.cpu or torch.cuda.device_count() == 0)
         self.saves = not files.no_save
@@ -128,15 +126,16 @@ class Settings:
                 every,
             )
 
-    def check_backend(self, recipe: recipes.Recipe) -> None:
-        """Raise `UserError` for a method of several passes under fairscale's wrappers."""
-        if self.ddp_backend in ("fully_sharded", "slowmo") and not recipe.one_pass:
-            raise UserError(
-                f"--ddp-backend {self.ddp_backend}: not with --method {recipe.method}, which makes several passes an "
-                "update or takes gradients for its input alone: fairscale's wrapper expects each backward pass to end "
-                "at its parameters; use --ddp-backend legacy_ddp, with --checkpoint-activations and "
-                "--freeze-embeddings to save memory"
-            )
+
+def _check_backend(backend: str, recipe: recipes.Recipe) -> None:
+    """Raise `UserError` for a method of several passes under fairscale's wrappers."""
+    if backend in ("fully_sharded", "slowmo") and not recipe.one_pass:
+        raise UserError(
+            f"--ddp-backend {backend}: not with --method {recipe.method}, which makes several passes an "
+            "update or takes gradients for its input alone: fairscale's wrapper expects each backward pass to end "
+            "at its parameters; use --ddp-backend legacy_ddp, with --checkpoint-activations and "
+            "--freeze-embeddings to save memory"
+        )
 
 
 def _check_fully_sharded(on_cpu: bool) -> None:

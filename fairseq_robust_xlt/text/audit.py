@@ -62,13 +62,15 @@ def audit(
     identified: bool,
     training: Collection[tuple[tuple[str, ...], ...]],
 ) -> Iterator[str]:
-    """One line for each thing that is suspicious in a split: `found` has the rows of each language, `training` the
-    texts of the training rows, all languages together."""
+    """One line for each thing that is suspicious in a split.
+
+    `found` has the rows of each language that has any, `training` the texts of the training rows of all languages.
+    """
     for language, rows in found.items():
         remarks = list(repeated(rows))
         if split != "train":
             remarks += leaked(rows, training)
-            if language != source and rows and found.get(source):
+            if language != source and source in found:
                 remarks += unlike_source(rows, found[source], identified)
         for remark in remarks:
             yield f"note: {split} {language}: {remark}"
