@@ -27,6 +27,7 @@ from fairseq_robust_xlt.host.loading import (
     checkpoint_classes,
     copy_checkpoints_whole,
     honour_explicit_task,
+    keep_task_state,
     load_error,
     load_own,
     protected,
@@ -80,6 +81,7 @@ def prepare() -> None:
     report_load_errors()
     tell_tasks_of_checkpoints()
     honour_explicit_task()
+    keep_task_state()
     copy_checkpoints_whole()
     launch_or_say_how()
     ddp_on_cpu()

@@ -192,6 +192,32 @@ def tell_tasks_of_checkpoints() -> None:
     checkpoint_utils.load_model_ensemble_and_task = load_model_ensemble_and_task
 
 
+def keep_task_state() -> None:
+    """fairseq 0.12.2 does not know a task's `get_checkpoint_dict` and `set_checkpoint_dict`: call them as others do."""
+    from fairseq import checkpoint_utils
+    from fairseq.trainer import Trainer
+
+    if "get_checkpoint_dict" in checkpoint_utils.save_checkpoint.__code__.co_names:
+        return
+    save, load = Trainer.save_checkpoint, Trainer.load_checkpoint
+
+    @functools.wraps(save)
+    def save_checkpoint(self, filename, extra_state):
+        state = self.task.get_checkpoint_dict() if hasattr(self.task, "get_checkpoint_dict") else {}
+        return save(self, filename, {**extra_state, **state})
+
+    @functools.wraps(load)
+    def load_checkpoint(self, filename, reset_optimizer=False, *args, **kwargs):
+        extra_state = load(self, filename, reset_optimizer, *args, **kwargs)
+        state = (extra_state or {}).get(type(self.task).__name__)
+        # A run that starts anew from the checkpoint, with an optimiser of its own, has no earlier state either.
+        if state and not reset_optimizer and hasattr(self.task, "set_checkpoint_dict"):
+            self.task.set_checkpoint_dict(state)
+        return extra_state
+
+    Trainer.save_checkpoint, Trainer.load_checkpoint = save_checkpoint, load_checkpoint
+
+
 def copy_checkpoints_whole() -> None:
     """`checkpoint_last.pt` and `checkpoint_best.pt` are copies: a kill in the middle must not leave half of one.
 
