@@ -1,6 +1,9 @@
 """Choose radii by the rule: the largest whose English-dev accuracy (mean over seeds) lies within one standard error of
 the best of the grid; and the standard whose accuracy there is best, the tuned one.
 Usage: choose.py RUNS COMMAND GRID.json METHOD... (COMMAND, which ran the grid, is written into it)
+
+Other methods that GRID.json has already are kept if their grid had the same standard: as many examples, and as
+accurate with each seed.
 """
 
 import json
@@ -8,6 +11,7 @@ import re
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from fairseq_robust_xlt import scoring
 from fairseq_robust_xlt.files import atomic_write
@@ -16,6 +20,18 @@ from fairseq_robust_xlt.files import atomic_write
 def is_standard(method: str) -> bool:
     """Whether this is the standard method: as it is, or with other settings (dropout-0.3, lr-x2, epochs-x2.33)."""
     return method.split("-")[0] in ("standard", "dropout", "lr", "epochs")
+
+
+def earlier(out: str, n: int, standard: list[float]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The standards and the methods of GRID.json that can stand beside those of a new grid with this standard."""
+    if not Path(out).exists():
+        return {}, {}
+    found = json.loads(Path(out).read_text(encoding="utf-8"))
+    standards, methods = found["standards"]["english_dev"], found["methods"]
+    if (found["dev_examples"], standards["standard"]) != (n, standard):
+        print(f"{out}: its standard is not that of this grid; replaced, with {', '.join(methods) or 'no method'}")
+        return {}, {}
+    return standards, {name: {"command": found["command"], **one} for name, one in methods.items()}
 
 
 def main(runs: str, command: str, out: str, *methods: str) -> None:
@@ -29,7 +45,7 @@ def main(runs: str, command: str, out: str, *methods: str) -> None:
         (n,) = map(int, re.findall(r"\| valid: (\d+) examples in en,", log))
         (accuracy,) = re.findall(r'"valid_accuracy": "([\d.]+)"', log)  # English dev, at the end of the training
         grid[method][float(radius)].append(round(float(accuracy) / 100, 6))
-    result = {}
+    standards, result = earlier(out, n, grid["standard"][0.0])
     for method, points in grid.items():
         if is_standard(method):
             continue
@@ -37,6 +53,7 @@ def main(runs: str, command: str, out: str, *methods: str) -> None:
         means = {radius: sum(values) / len(values) for radius, values in points.items()}
         chosen, threshold = scoring.largest_radius(means, n)
         result[method] = {
+            "command": command,
             "points": [{"radius": r, "english_dev": points[r]} for r in sorted(points)],
             "threshold": threshold,
             "chosen": chosen,
@@ -45,7 +62,7 @@ def main(runs: str, command: str, out: str, *methods: str) -> None:
         for radius in sorted(points):
             accuracies = " ".join(f"{100 * value:.1f}" for value in points[radius])
             print(f"  radius {radius:g}: {accuracies}{'  <- chosen' if radius == chosen else ''}")
-    standards = {method: points[0.0] for method, points in grid.items() if is_standard(method)}
+    standards |= {method: points[0.0] for method, points in grid.items() if is_standard(method)}
     tuned = max(standards, key=lambda method: sum(standards[method]) / len(standards[method]))
     print(f"tuned standard: {tuned} of {', '.join(standards)}")
     found = {"standards": {"english_dev": standards, "tuned": tuned}, "methods": result}

@@ -20,7 +20,7 @@
 #   KEEP=fgm-1     the run whose checkpoint is kept (METHOD-SEED); the others' are deleted once they are scored
 #   JOBS=1         runs side by side, 3 GB of memory each (default: one a core, at most 2; on a GPU 1)
 #   RUNS=DIR       logs, scores, checkpoints (default: runs/EXAMPLE)
-#   RECORD=1       write the results into results.json and README.md of the example's folder
+#   RECORD=NAME    write the results into NAME.json and README.md of the example's folder (1: into results.json)
 #   VENV=DIR       an environment that has a fairseq and this package (default: .venv, made here)
 name=$(basename "$(cd "$(dirname "$0")" && pwd)") example=examples/$name
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -28,7 +28,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 : "${synonyms:=${SYNONYMS:-$data/../synonyms/counterfitted_neighbors.json}}"
 : "${SEEDS:=1 2 3}" "${METHODS:=standard dropout-0.3 rs-rp rs-da adv}" "${FLAGS:=}" "${KEEP:=}"
 : "${score_benchmark:=$benchmark}" "${score_data:=$data}"
-command="${SMOKE:+SMOKE=1 }${FLAGS:+FLAGS='$FLAGS' }SEEDS='$SEEDS' METHODS='${METHODS% }' bash $example/run.sh"
+command="${SMOKE:+SMOKE=1 }${SUBSET:+SUBSET=$SUBSET }${FLAGS:+FLAGS='$FLAGS' }SEEDS='$SEEDS' METHODS='${METHODS% }' bash $example/run.sh"
 if [ "${1:-}" = grid ]; then
     subsets=- RUNS=${RUNS:-runs/$name-grid} command+=" grid"
     for method in $METHODS; do
@@ -122,4 +122,5 @@ for method in $METHODS; do
 done
 echo
 "$BIN/robust-xlt" report "${compared[@]}" --subset "$subsets" --json "$RUNS/report.json"
-[ -z "${RECORD:-}" ] || "$BIN/python" examples/common/record.py $example "$command" "$subsets" "${shown:-}" "${compared[@]}"
+[ -z "${RECORD:-}" ] || "$BIN/python" examples/common/record.py $example "${RECORD/#1/results}" "$command" "$subsets" \
+    "${shown:-}" "${compared[@]}"

@@ -1,7 +1,7 @@
-"""Write the results of compared runs where readers look for them: results.json, and the table of README.md between its
-marks. Nothing there is edited by hand.
+"""Write the results of compared runs where readers look for them: NAME.json, and the table of README.md between the
+marks of that name. Nothing there is edited by hand.
 
-Usage: record.py FOLDER COMMAND SUBSET SHOWN NAME=SCORES[,SCORES...] ...   (SHOWN: languages of the table; "": all)
+Usage: record.py FOLDER NAME COMMAND SUBSET SHOWN METHOD=SCORES[,SCORES...] ... (SHOWN: languages of the table, "": all)
 
 FOLDER/grid.json, if there is one, says which radii were chosen and which standard is the tuned one: each method is
 compared with the first and, if that is another, with the tuned standard.
@@ -20,7 +20,7 @@ from tabulate import tabulate
 from fairseq_robust_xlt import reports, scoring
 from fairseq_robust_xlt.files import atomic_write
 
-BEGIN, END = "<!-- results: written by examples/common/record.py -->\n", "<!-- end -->"
+BEGIN, END = "<!-- {}: written by examples/common/record.py -->\n", "<!-- end -->"
 
 
 def results(folder: Path, command: str, subset: str, runs: dict[str, list[str]]) -> dict[str, Any]:
@@ -97,16 +97,16 @@ def table(found: dict[str, Any], shown: list[str]) -> str:
     return "\n".join(lines)
 
 
-def main(folder: str, command: str, subset: str, shown: str, *runs: str) -> None:
-    named = {name: folders.split(",") for name, _, folders in (run.partition("=") for run in runs)}
-    found = results(Path(folder), command, subset, named)
-    with atomic_write(Path(folder) / "results.json") as file:
+def main(folder: str, name: str, command: str, subset: str, shown: str, *runs: str) -> None:
+    methods = {method: folders.split(",") for method, _, folders in (run.partition("=") for run in runs)}
+    found = results(Path(folder), command, subset, methods)
+    with atomic_write(Path(folder) / f"{name}.json") as file:
         json.dump(found, file, indent=1)
         file.write("\n")
-    readme = Path(folder) / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    readme, begin = Path(folder) / "README.md", BEGIN.format(name)
+    before, _, rest = readme.read_text(encoding="utf-8").partition(begin)
     with atomic_write(readme) as file:
-        file.write(before + BEGIN + table(found, shown.split()) + "\n" + END + rest.partition(END)[2])
+        file.write(before + begin + table(found, shown.split()) + "\n" + END + rest.partition(END)[2])
 
 
 if __name__ == "__main__":

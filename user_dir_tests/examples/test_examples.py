@@ -182,6 +182,13 @@ def test_the_grid_chooses_on_source_language_dev(checkout, published, encoder_di
         values = {which: [b for a, b in itertools.pairwise(done[which]) if a == flag] for which in ("standard", name)}
         assert float(values[name][-1]) == times * float(values["standard"][-1])
 
+    # A later grid with the same standard keeps what is there.
+    finished(run(checkout, "sib200", "grid", **variables | {"METHODS": "dropout-0.3"}))
+    later = json.loads((checkout / "examples/sib200/grid.json").read_text(encoding="utf-8"))
+    assert later["methods"] == grid["methods"]
+    assert later["methods"]["rs-rp"]["command"] == grid["command"] != later["command"]
+    assert later["standards"]["english_dev"].items() > standards.items()
+
     variables |= {"METHODS": "standard rs-rp mixup", "RECORD": "1", "FLAGS": "--max-update 3"}
     finished(run(checkout, "sib200", **variables))
     folder = checkout / "examples/sib200"
@@ -193,6 +200,11 @@ def test_the_grid_chooses_on_source_language_dev(checkout, published, encoder_di
     assert f"| rs-rp {found['methods']['rs-rp']['radius']:g} " in readme
     assert "| mixup * " in readme
     assert len(re.findall("<!-- results: .* -->", readme)) == 1
+
+    finished(run(checkout, "sib200", **variables | {"METHODS": "standard mixup", "RECORD": "beside"}))
+    beside = json.loads((folder / "beside.json").read_text(encoding="utf-8"))
+    assert beside["methods"] == {name: found["methods"][name] for name in ("standard", "mixup")}
+    assert (folder / "README.md").read_text(encoding="utf-8").startswith(readme)
 
 
 @pytest.mark.slow
