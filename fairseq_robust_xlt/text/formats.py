@@ -52,8 +52,14 @@ def columns(path: Path, format: str) -> list[str]:
 
 def quoted_fields(path: Path) -> list[int]:
     """The lines of the fields of a TSV file that look like those of a csv writer: in quotes, with doubled quotes inside
-    (one line for each such field). Those of plain texts that only begin and end with a quote are none."""
-    return [number for number, fields in _tsv(path) for field in fields if _QUOTED.fullmatch(field)]
+    (one line for each such field). Those of plain texts that only begin and end with a quote are none, and so are all
+    of a file that no csv writer has made: its quotes are not balanced, or rows go lost between two of them."""
+    plain = list(_tsv(path))
+    try:
+        quoted = sum(1 for _ in _csv(path, "\t"))
+    except UserError:
+        return []
+    return [number for number, fields in plain for field in fields if _QUOTED.fullmatch(field)] * (quoted == len(plain))
 
 
 def _paths(record: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -87,7 +87,7 @@ def _about_quotes(plain: dict[Path, list[int]]) -> str:
     return (
         f"{count} field{'' if count == 1 else 's'} in {files} file{'' if files == 1 else 's'}, the first in "
         f'{path}:{lines[0]}, look like those of a csv writer ("a ""b"" c"), and are read with all their quotes; '
-        "if one has made the files, add quoted: true to the layout"
+        "if one has made the files, quoted: true in the layout of a table of your own reads them without"
     )
 
 

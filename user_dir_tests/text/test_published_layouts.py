@@ -172,4 +172,8 @@ def test_xcopa(tmp_path, pattern):
     ],
 )
 def test_the_real_files(data_root, name, folder, subset, rows):
-    assert len(load_subset(benchmarks.load(name), data_root / folder, subset)) == rows
+    examples = load_subset(benchmarks.load(name), data_root / folder, subset)
+    assert len(examples) == rows
+    if (name, subset) == ("sib200", "train"):  # pandas wrote its files: a text with a quote in it stands in quotes
+        (text,) = examples[11].sequences[0]
+        assert text.startswith('"She’s very cute and sings quite well, too," he said')

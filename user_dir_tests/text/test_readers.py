@@ -32,8 +32,8 @@ def test_pairs_without_a_header(tmp_path):
 
 
 def test_sentences_with_a_header_and_ids(tmp_path):
-    path = put(tmp_path, "test-ur.tsv", HEADER + '431\tgeography\t"Turkey"" is\n')
-    assert read(SIB200, tmp_path, "test", "ur") == [Example("431", "ur", (('"Turkey"" is',),), 1, f"{path}:2")]
+    path = put(tmp_path, "test-ur.tsv", HEADER + '431\tgeography\t"""Turkey"" is"\n')
+    assert read(SIB200, tmp_path, "test", "ur") == [Example("431", "ur", (('"Turkey" is',),), 1, f"{path}:2")]
 
 
 def test_the_published_folders_are_a_second_layout(tmp_path):
