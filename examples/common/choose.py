@@ -1,9 +1,10 @@
 """Choose radii by the rule: the largest whose English-dev accuracy (mean over seeds) lies within one standard error of
 the best of the grid; and the standard whose accuracy there is best, the tuned one.
-Usage: choose.py RUNS COMMAND GRID.json METHOD... (COMMAND, which ran the grid, is written into it)
+Usage: choose.py RUNS COMMAND SETTING GRID.json METHOD... (COMMAND, which ran the grid, is written into it, and SETTING,
+the size and the encoder that its radii are for)
 
-Other methods that GRID.json has already are kept if their grid had the same standard: as many examples, and as
-accurate with each seed.
+Other methods that GRID.json has already are kept if their grid had this setting and the same standard: as many
+examples, and as accurate with each seed.
 """
 
 import json
@@ -22,19 +23,19 @@ def is_standard(method: str) -> bool:
     return method.split("-")[0] in ("standard", "dropout", "lr", "epochs")
 
 
-def earlier(out: str, n: int, standard: list[float]) -> tuple[dict[str, Any], dict[str, Any]]:
+def earlier(out: str, setting: str, n: int, standard: list[float]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The standards and the methods of GRID.json that can stand beside those of a new grid with this standard."""
     if not Path(out).exists():
         return {}, {}
     found = json.loads(Path(out).read_text(encoding="utf-8"))
     standards, methods = found["standards"]["english_dev"], found["methods"]
-    if (found["dev_examples"], standards["standard"]) != (n, standard):
+    if (found["setting"], found["dev_examples"], standards["standard"]) != (setting, n, standard):
         print(f"{out}: its standard is not that of this grid; replaced, with {', '.join(methods) or 'no method'}")
         return {}, {}
     return standards, {name: {"command": found["command"], **one} for name, one in methods.items()}
 
 
-def main(runs: str, command: str, out: str, *methods: str) -> None:
+def main(runs: str, command: str, setting: str, out: str, *methods: str) -> None:
     grid: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     n = 0
     for path in sorted(Path(runs).glob("*/train.log")):
@@ -45,7 +46,7 @@ def main(runs: str, command: str, out: str, *methods: str) -> None:
         (n,) = map(int, re.findall(r"\| valid: (\d+) examples in en,", log))
         (accuracy,) = re.findall(r'"valid_accuracy": "([\d.]+)"', log)  # English dev, at the end of the training
         grid[method][float(radius)].append(round(float(accuracy) / 100, 6))
-    standards, result = earlier(out, n, grid["standard"][0.0])
+    standards, result = earlier(out, setting, n, grid["standard"][0.0])
     for method, points in grid.items():
         if is_standard(method):
             continue
@@ -67,7 +68,7 @@ def main(runs: str, command: str, out: str, *methods: str) -> None:
     print(f"tuned standard: {tuned} of {', '.join(standards)}")
     found = {"standards": {"english_dev": standards, "tuned": tuned}, "methods": result}
     with atomic_write(out) as file:
-        json.dump({"command": command, "dev_examples": n, **found}, file, indent=1)
+        json.dump({"command": command, "setting": setting, "dev_examples": n, **found}, file, indent=1)
         file.write("\n")
 
 

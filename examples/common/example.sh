@@ -28,7 +28,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 : "${synonyms:=${SYNONYMS:-$data/../synonyms/counterfitted_neighbors.json}}"
 : "${SEEDS:=1 2 3}" "${METHODS:=standard dropout-0.3 rs-rp rs-da adv}" "${FLAGS:=}" "${KEEP:=}"
 : "${score_benchmark:=$benchmark}" "${score_data:=$data}"
-command="${SMOKE:+SMOKE=1 }${SUBSET:+SUBSET=$SUBSET }${FLAGS:+FLAGS='$FLAGS' }SEEDS='$SEEDS' METHODS='${METHODS% }' bash $example/run.sh"
+# What is recorded names folders and files, not where they are.
+named() { [ -z "${!1:-}" ] || echo "$1=\$DATA/$(basename "${!1}") "; }
+command="$(named DATA)$(named XCOPA)$(named SYNONYMS)${ENCODER:+ENCODER=$(basename "$ENCODER") }${SMOKE:+SMOKE=1 }\
+${SUBSET:+SUBSET=$SUBSET }${FLAGS:+FLAGS='$FLAGS' }SEEDS='$SEEDS' METHODS='${METHODS% }' bash $example/run.sh"
 if [ "${1:-}" = grid ]; then
     subsets=- RUNS=${RUNS:-runs/$name-grid} command+=" grid"
     for method in $METHODS; do
@@ -40,6 +43,7 @@ if [ "${1:-}" = grid ]; then
 fi
 export RUNS=${RUNS:-runs/$name} KEEP BIN=${VENV:-.venv}/bin
 encoder=${ENCODER:-.cache/e5-small}
+setting="$([ -n "${SMOKE:-}" ] && echo SMOKE=1 || echo full size), $(basename "$encoder")" # what a grid's radii are for
 for path in "$data" "$score_data" "$synonyms" "$encoder" "$RUNS"; do
     [[ $path != *[[:space:]]* ]] || { echo "error: $path: a path with blanks does not work here" >&2; exit 1; }
 done
@@ -71,11 +75,20 @@ jobs=${JOBS:-$([ -n "$DEVICE" ] && nproc || echo 1)}
 [ "$jobs" -le 2 ] || jobs=2
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((($(nproc) + jobs - 1) / jobs))}
 
-if [ "$subsets" != - ] && [ -e $example/grid.json ]; then
+grid_file=$example/grid.json
+if [ "$subsets" != - ] && [ -e $grid_file ]; then
+    made_for=$("$BIN/python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["setting"])' $grid_file)
+    if [ "$made_for" != "$setting" ]; then
+        echo "$grid_file was made with $made_for, this is $setting: radii are those that $example/run.sh or the" \
+            "recipes declare, which no grid has chosen; bash $example/run.sh grid chooses them"
+        grid_file=
+    fi
+fi
+if [ "$subsets" != - ] && [ -e "$grid_file" ]; then
     while read -r method chosen; do radius[$method]=$chosen; done < <("$BIN/python" -c '
 import json, sys
 for method, found in json.load(open(sys.argv[1]))["methods"].items():
-    print(method, found["chosen"])' $example/grid.json)
+    print(method, found["chosen"])' $grid_file)
 fi
 flags() { # METHOD [RADIUS]
     local size=${2:-${radius[$1]:-}} # without one: the recipe's
@@ -88,7 +101,6 @@ flags() { # METHOD [RADIUS]
         epochs-x*) echo "--method standard $(length $(awk -v x="${1#epochs-x}" -v n="$epochs" 'BEGIN {print int(n * x + 0.5)}'))" ;;
         rs-da | ear) echo "--method $1 --synonyms $synonyms" ;;
         xtune) echo "--method xtune --noise synonyms --synonyms $synonyms" ;;
-        adv) echo "--method adv --perturb-steps 1 --radius $size" ;;
         *) echo "--method $1${size:+ --radius $size}" ;;
     esac
 }
@@ -110,7 +122,7 @@ if [ "$subsets" = - ]; then
             esac
         done
     done | in_parallel
-    "$BIN/python" examples/common/choose.py "$RUNS" "$command" $example/grid.json standard $METHODS
+    "$BIN/python" examples/common/choose.py "$RUNS" "$command" "$setting" $grid_file standard $METHODS
     exit
 fi
 for seed in $SEEDS; do
@@ -122,5 +134,5 @@ for method in $METHODS; do
 done
 echo
 "$BIN/robust-xlt" report "${compared[@]}" --subset "$subsets" --json "$RUNS/report.json"
-[ -z "${RECORD:-}" ] || "$BIN/python" examples/common/record.py $example "${RECORD/#1/results}" "$command" "$subsets" \
-    "${shown:-}" "${compared[@]}"
+[ -z "${RECORD:-}" ] || "$BIN/python" examples/common/record.py $example "${RECORD/#1/results}" "$grid_file" "$command" \
+    "$subsets" "${shown:-}" "${compared[@]}"

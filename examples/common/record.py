@@ -1,9 +1,9 @@
 """Write the results of compared runs where readers look for them: NAME.json, and the table of README.md between the
 marks of that name. Nothing there is edited by hand.
 
-Usage: record.py FOLDER NAME COMMAND SUBSET SHOWN METHOD=SCORES[,SCORES...] ... (SHOWN: languages of the table, "": all)
+Usage: record.py FOLDER NAME GRID COMMAND SUBSET SHOWN METHOD=SCORES[,SCORES...] ...   (SHOWN: languages of the table)
 
-FOLDER/grid.json, if there is one, says which radii were chosen and which standard is the tuned one: each method is
+GRID, a grid.json or "", says which radii were chosen and which standard is the tuned one: each method is
 compared with the first and, if that is another, with the tuned standard.
 """
 
@@ -23,8 +23,8 @@ from fairseq_robust_xlt.files import atomic_write
 BEGIN, END = "<!-- {}: written by examples/common/record.py -->\n", "<!-- end -->"
 
 
-def results(folder: Path, command: str, subset: str, runs: dict[str, list[str]]) -> dict[str, Any]:
-    grid = json.loads((folder / "grid.json").read_text("utf-8")) if (folder / "grid.json").exists() else {}
+def results(grid_file: str, command: str, subset: str, runs: dict[str, list[str]]) -> dict[str, Any]:
+    grid = json.loads(Path(grid_file).read_text("utf-8")) if grid_file and Path(grid_file).exists() else {}
     first = next(iter(runs))
     tuned = grid.get("standards", {}).get("tuned", first)
     against = {}
@@ -97,9 +97,9 @@ def table(found: dict[str, Any], shown: list[str]) -> str:
     return "\n".join(lines)
 
 
-def main(folder: str, name: str, command: str, subset: str, shown: str, *runs: str) -> None:
+def main(folder: str, name: str, grid: str, command: str, subset: str, shown: str, *runs: str) -> None:
     methods = {method: folders.split(",") for method, _, folders in (run.partition("=") for run in runs)}
-    found = results(Path(folder), command, subset, methods)
+    found = results(grid, command, subset, methods)
     with atomic_write(Path(folder) / f"{name}.json") as file:
         json.dump(found, file, indent=1)
         file.write("\n")

@@ -40,7 +40,7 @@ def test_what_they_mean() -> None:
     smoothing = recipes.resolve("rs-rp")
     assert (smoothing.clean_weight, smoothing.perturbed_weight, smoothing.perturbation) == (0, 1, "random")
     ascent = recipes.resolve("adv")
-    assert (ascent.perturbation, ascent.perturb_steps, ascent.perturb_start) == ("ascent", 2, 1)
+    assert (ascent.perturbation, ascent.perturb_steps, ascent.perturb_start) == ("ascent", 1, 1)
     fgm = recipes.resolve("fgm")
     assert (fgm.clean_weight, fgm.perturbed_weight, fgm.perturb_steps, fgm.perturb_start) == (0.5, 0.5, 1, 0)
 
