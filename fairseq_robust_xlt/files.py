@@ -42,6 +42,14 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
                 os.unlink(temporary)
 
 
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file. Raises `UserError` where that cannot be told: no rights, a name that is too long."""
+    try:
+        return Path(path).is_file()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()

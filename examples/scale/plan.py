@@ -14,6 +14,7 @@ from typing import NamedTuple
 from fairseq_robust_xlt import recipes
 from fairseq_robust_xlt.encoders import SHAPES, footprint
 from fairseq_robust_xlt.errors import UserError, unknown
+from fairseq_robust_xlt.files import atomic_write
 
 GIB = 2**30
 
@@ -31,7 +32,7 @@ GPUS = {"A100": Gpu(312e12, 2.0e12, 300e9), "H100": Gpu(989e12, 3.35e12, 450e9)}
 CAPACITY, NODE = 80e9, 8
 PROCESSES = (8, 16, 32, 64)
 #: XNLI's English training file (MultiNLI), three epochs; 35 tokens a pair in the mean, which is what XLM-R's
-#: SentencePiece model gives on 42,357 of its rows.
+#: SentencePiece model gives on 42,357 English pairs of MultiNLI and SNLI.
 PAIRS, EPOCHS, MEAN_LENGTH, MAX_LENGTH = 392_702, 3, 35, 128
 #: In the order in which they are to be tried: the first that fits.
 WAYS = {
@@ -172,7 +173,7 @@ def main() -> None:
         for found in figures:
             show(found, args)
     if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
+        with atomic_write(args.json) as file:
             json.dump({"command": sys.argv, "calculated": not args.check, "figures": figures}, file, indent=1)
 
 

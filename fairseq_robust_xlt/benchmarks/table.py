@@ -194,6 +194,7 @@ def _check_references(content: dict[str, Any], where: str) -> None:
         for split, pattern in layout["files"].items()
         if split != "train"
     )
+    splits: dict[str, str] = {}
     for number, layout in enumerate(content["layouts"]):
         at = f"{where}: layouts[{number}]"
         _check_columns(layout, content["kind"], at)
@@ -204,7 +205,7 @@ def _check_references(content: dict[str, Any], where: str) -> None:
         for code in layout.get("codes", {}):
             if code not in languages:
                 raise errors.unknown("language", code, languages, f"{at}.codes")
-        _check_files(layout, languages, at)
+        _check_files(layout, languages, at, splits)
         for split, pattern in layout["files"].items():
             if split != "train" and not elsewhere:
                 raise UserError(
@@ -213,23 +214,24 @@ def _check_references(content: dict[str, Any], where: str) -> None:
                 )
 
 
-def _check_files(layout: dict[str, Any], languages: list[str], at: str) -> None:
-    """No file may be read for two languages, or for two splits."""
+def _check_files(layout: dict[str, Any], languages: list[str], at: str, splits: dict[str, str]) -> None:
+    """No file may be read for two languages, or for two splits. `splits` has those of the layouts before, by file."""
     mine: dict[str, str] = {}
     for language in languages:
         code = layout.get("codes", {}).get(language, language)
         if (other := mine.setdefault(code, language)) != language:
             raise UserError(f"{at}.codes: {other} and {language} would both be read from the files of {code!r}")
-    patterns: dict[str, str] = {}
     for split, pattern in layout["files"].items():
+        if "{lang}{lang}" in pattern:
+            raise UserError(f"{at}.files.{split}: {pattern!r}: two {{lang}} need something between them")
         for code in mine:
             path = PurePath(pattern.replace("{lang}", code))
             if path.is_absolute() or ".." in path.parts:
                 raise UserError(f"{at}.files.{split}: {str(path)!r} may lie outside the data folder; give a path in it")
-        if (first := patterns.setdefault(pattern, split)) != split:
-            raise UserError(
-                f"{at}.files.{split}: {pattern!r} is the pattern of {first} too; each needs files of its own"
-            )
+            if (first := splits.setdefault(path.as_posix(), split)) != split:
+                raise UserError(
+                    f"{at}.files.{split}: {pattern!r} is a file of {first} too ({path}); each needs files of its own"
+                )
 
 
 def _check_columns(layout: dict[str, Any], kind: str, at: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fairseq_robust_xlt.benchmarks import Benchmark
 from fairseq_robust_xlt.benchmarks.schema import SPLITS
+from fairseq_robust_xlt.files import is_file
 
 
 def idle_patterns(benchmark: Benchmark, folder: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
@@ -19,7 +20,7 @@ def idle_patterns(benchmark: Benchmark, folder: str | os.PathLike[str]) -> Itera
             names = [
                 name for code in benchmark.languages for one, name in benchmark.files(split, code) if one is layout
             ]
-            if not any(Path(folder, name).is_file() for name in names):
+            if not any(is_file(Path(folder, name)) for name in names):
                 yield split, f"layout {layout.name!r}: {split}: {pattern} finds no file in {folder}, in any language"
 
 
@@ -39,4 +40,4 @@ def strangers(benchmark: Benchmark, folder: str | os.PathLike[str]) -> list[str]
 
 def _any_language(folder: Path, pattern: str) -> Iterator[Path]:
     parts = [glob.escape(part) for part in pattern.split("{lang}")]
-    return (path for path in folder.glob("*".join(parts)) if path.is_file())
+    return (path for path in folder.glob("*".join(parts)) if is_file(path))

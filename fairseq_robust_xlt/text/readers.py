@@ -14,6 +14,7 @@ from fairseq_robust_xlt import errors
 from fairseq_robust_xlt.benchmarks import Benchmark, Layout
 from fairseq_robust_xlt.benchmarks.schema import TEXT_FIELDS
 from fairseq_robust_xlt.errors import UserError, shortened
+from fairseq_robust_xlt.files import is_file
 from fairseq_robust_xlt.text import formats
 from fairseq_robust_xlt.text.examples import Example
 
@@ -33,7 +34,7 @@ def locate(
     """The first of the benchmark's layouts whose file for this split and language exists, and that file."""
     for layout, name in benchmark.files(split, language):
         path = Path(folder, name)
-        if path.is_file():
+        if is_file(path):
             return layout, path
     return None
 

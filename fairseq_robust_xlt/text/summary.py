@@ -60,7 +60,7 @@ def summary(benchmark: Benchmark, folder: str | os.PathLike[str], own: bool = Fa
             needed = []
         if patterns and [*needed, *others]:
             missing.append(_not_there(split, [*needed, *others], patterns))
-    if nothing:
+    if nothing and not faults:
         patterns = [pattern for layout in benchmark.layouts for pattern in layout.files.values()]
         raise UserError(f"no file of benchmark {benchmark.name!r} in {folder}; looked for: {', '.join(patterns)}")
     yield from missing

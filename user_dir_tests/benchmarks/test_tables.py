@@ -151,7 +151,19 @@ def test_a_benchmark_travels_to_data_workers(tmp_path):
         ),
         (
             changed("layouts", 0, "files", {"train": "all-{lang}.tsv", "dev": "all-{lang}.tsv"}),
-            "layouts[0].files.train: 'all-{lang}.tsv' is the pattern of dev too",
+            "layouts[0].files.train: 'all-{lang}.tsv' is a file of dev too (all-en.tsv); each needs files of its own",
+        ),
+        (
+            changed("layouts", 0, "files", {"train": "all-{lang}.tsv", "dev": "./all-{lang}.tsv"}),
+            "layouts[0].files.train: 'all-{lang}.tsv' is a file of dev too (all-en.tsv)",
+        ),
+        (
+            changed("layouts", [OWN["layouts"][0], OWN["layouts"][0] | {"files": {"test": "train.tsv"}}]),
+            "layouts[1].files.test: 'train.tsv' is a file of train too (train.tsv)",
+        ),
+        (
+            changed("layouts", 0, "files", {"dev": "{lang}{lang}.tsv"}),
+            "layouts[0].files.dev: '{lang}{lang}.tsv': two {lang} need something between them",
         ),
         (changed("layouts", 0, "templates", {1: "{stem} Why?"}), "layouts[0].templates: given 1, expected a label"),
         ("name: needs\n{lang}: x\n", "own.yaml:2: not valid YAML: a key is a list or a mapping"),

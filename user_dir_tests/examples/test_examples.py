@@ -203,7 +203,8 @@ def test_the_grid_chooses_on_source_language_dev(checkout, published, encoder_di
     finished(run(checkout, "sib200", **variables))
     folder = checkout / "examples/sib200"
     found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    assert found["command"].startswith(f"DATA=$DATA/sib200 ENCODER={encoder_dir.name} SMOKE=1 FLAGS='--max-update 3' SEEDS='1' METHODS='standard rs-rp mixup' bash ")
+    start = f"DATA=$DATA/sib200 ENCODER={encoder_dir.name} SMOKE=1 FLAGS='--max-update 3' SEEDS='1' METHODS="
+    assert found["command"].startswith(f"{start}'standard rs-rp mixup' bash ")
     assert found["methods"]["rs-rp"]["radius"] == grid["methods"]["rs-rp"]["chosen"]
     assert [one["tuned"] for one in found["methods"].values()] == [True, True, False]
     readme = (folder / "README.md").read_text(encoding="utf-8")

@@ -127,6 +127,18 @@ def test_options_in_json(data):
     assert benchmark.layouts[0].columns["options"] == {"list": "q.all", "text": "t", "label": "l"}
 
 
+def test_what_a_choice_asks_is_told_where_nothing_reads_it(data):
+    """XCOPA's column `question` says whether the cause is asked for, or the effect."""
+    rows = [
+        {"idx": i, "premise": stem, "choice1": one, "choice2": two, "question": ("cause", "effect")[i % 2], "label": n}
+        for i, (stem, (one, two), n) in enumerate(choices(40, 0, 2))
+    ]
+    put(data / "val.en.jsonl", rows)
+    _, remarks = draft(data, "own")
+    (remark,) = [remark for remark in remarks if "is not read" in remark]
+    assert remark.startswith("the column question ('cause', 'effect') is not read; if it says what is asked, name it")
+
+
 def in_lists(found, labels: str, named: str | None = None) -> list[dict]:
     """As some libraries keep a list of objects: an object of lists."""
     named = named or labels

@@ -89,6 +89,15 @@ def test_quoted_tsv_is_what_a_csv_writer_wrote(tmp_path_factory, rows):
         read(benchmark, folder, "dev", "en")
 
 
+def test_a_name_that_the_file_system_refuses_is_one_error(tmp_path):
+    pattern = "x" * 300 + "-{lang}.tsv"
+    layout = {"format": "tsv", "header": False, "columns": {"text": 0, "label": 1}}
+    benchmark = own(tmp_path, "sentence", ["a", "b"], **layout, files={"dev": pattern})
+    for use in (lambda: read(benchmark, tmp_path, "dev", "en"), lambda: list(summary(benchmark, tmp_path))):
+        with pytest.raises(UserError, match="cannot read .*xxx-en.tsv: File name too long"):
+            use()
+
+
 def test_fields_that_look_quoted_are_said(tmp_path):
     """A plain text may begin and end with a quote; only what a csv writer would write counts."""
     columns = {"first": 0, "second": 1, "label": 2}

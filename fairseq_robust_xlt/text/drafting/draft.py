@@ -22,6 +22,7 @@ from fairseq_robust_xlt.text.drafting.remarks import (
     other_languages,
     unknown_labels,
     unknown_languages,
+    unread_questions,
 )
 from fairseq_robust_xlt.text.drafting.rendering import render
 from fairseq_robust_xlt.text.drafting.samples import Sample, columns, find_headers, sample
@@ -52,7 +53,7 @@ def draft(
     layouts = find_layouts(guesses, languages)
     labels = _labels(guesses)
     remarks += [*unknown_languages(guesses, languages, mine), *other_languages(guesses), *unknown_labels(guesses)]
-    remarks += [*labels_alike(labels), *no_dev_set(guesses, languages, mine)]
+    remarks += [*labels_alike(labels), *unread_questions(guesses), *no_dev_set(guesses, languages, mine)]
     text = render(name, mine, {own(code) for code in codes} | {mine}, labels, layouts, guesses, remarks)
     _check_read(text, folder, guesses, languages)
     return text, remarks

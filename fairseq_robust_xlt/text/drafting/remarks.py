@@ -95,6 +95,18 @@ def labels_alike(labels: Sequence[str]) -> list[str]:
     ]
 
 
+def unread_questions(guesses: Sequence[tuple[Sample, Guess]]) -> list[str]:
+    """A remark where a choice has a column of a few words that may say what is asked (XCOPA's: cause, effect)."""
+    distinct = {id(found): found for _, found in guesses}.values()
+    columns = {column.name: column for found in distinct if found.kind == "choice" for column in found.unread}
+    return [
+        f"the column {column.name} ({_quoted(in_order(column.distinct))}) is not read; if it says what is asked, "
+        "name it as `template` under `columns`, and word each value under `templates` of the layout"
+        for column in columns.values()
+        if column.is_label() and any(character.isalpha() for text in column.distinct for character in text)
+    ]
+
+
 def no_dev_set(guesses: Sequence[tuple[Sample, Guess]], languages: dict[int, list[str]], source: str) -> list[str]:
     """A remark where there are training data, and no dev data of the source language."""
     train = [one.file for one, _ in guesses if one.file.split == "train"]
