@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -21,10 +22,12 @@ from fairseq_robust_xlt.recipes import Recipe
 
 
 class Norms(NamedTuple):
-    """Sums of norms over `counted` tokens or sequences: of what was added, and of what was to be added."""
+    """Sums of norms over `counted` tokens or sequences: of what was added, of what was to be added, and of what
+    rounding has made of the difference."""
 
     applied: Tensor
     wanted: Tensor
+    rounding: Tensor
     counted: int
 
 
@@ -37,7 +40,7 @@ class Displacement:
     """
 
     def __init__(self, recipe: Recipe, model: nn.Module, tokens: Tensor, examples: int):
-        self.recipe, self.model = recipe, model
+        self.recipe, self.model, self.tokens = recipe, model, tokens
         self.rows = len(tokens) // examples
         table = find_word_embeddings(model)
         self.dim, self.device = table.embedding_dim, tokens.device
@@ -65,8 +68,9 @@ class Displacement:
         """Adds `delta` [perturbations, length, dim] to what it is given; `norms` then tells of it.
 
         Above the embeddings, a relative one counts in the mean norm of the row's own hidden states there, over its
-        real tokens. They are those of the clean pass. In 16 bits the sum is rounded, to the distance of the numbers
-        around the embeddings: what is much smaller than that is lost, and what is added may lie outside the ball.
+        real tokens. They are those of the clean pass. In 16 bits the sum is rounded, and behind the word embeddings
+        that with the positions once more: to the distance of the numbers around the embeddings. What is much smaller
+        than that is lost, and what is added may lie outside the ball and point elsewhere.
         """
         if len(delta) != len(self.mask):
             delta = torch.where(self.mask[:, :, None], delta.repeat_interleave(self.rows, dim=0), 0.0)
@@ -78,16 +82,26 @@ class Displacement:
             result = added(hidden, delta * unit)
             self.wanted = self.applied = delta.detach()
             if hidden.dtype in (torch.float16, torch.bfloat16):
-                self.applied = (result.detach().float() - hidden.detach().float()) / unit
+                behind = self._behind_positions() if self.recipe.perturb_layer == 0 else Tensor.float
+                self.applied = (behind(result.detach()) - behind(hidden.detach())) / unit
             return result
 
         return moved
 
     def norms(self) -> Norms:
         """Of the perturbation that was added last, in the units of the ball."""
-        applied, wanted = (self.ball.norms(delta, self.mask) for delta in (self.applied, self.wanted))
-        counted = self.mask if applied.dim() == 2 else self.mask.any(dim=-1)
-        return Norms(applied[counted].sum(), wanted[counted].sum(), int(counted.sum()))
+        deltas = (self.applied, self.wanted, self.applied - self.wanted)
+        norms = [self.ball.norms(delta, self.mask) for delta in deltas]
+        counted = self.mask if norms[0].dim() == 2 else self.mask.any(dim=-1)
+        applied, wanted, rounding = (norm[counted].sum() for norm in norms)
+        return Norms(applied, wanted, rounding, int(counted.sum()))
+
+    @torch.no_grad()
+    def _behind_positions(self) -> Callable[[Tensor], Tensor]:
+        """What the encoder makes of word embeddings before its first norm, in their dtype; in their units, in fp32."""
+        encoder: Any = unwrapped(self.model).encoder.sentence_encoder  # type: ignore[union-attr]
+        positions = 0.0 if encoder.embed_positions is None else encoder.embed_positions(self.tokens)
+        return lambda words: (encoder.embed_scale * words + positions).float() / encoder.embed_scale
 
     def _unit(self, hidden: Tensor) -> Tensor | float:
         """What a perturbation of size 1 is above the embeddings."""

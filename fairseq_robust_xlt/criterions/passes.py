@@ -24,6 +24,7 @@ class Criterion(Protocol):
     """What the passes need of `RobustClassificationCriterion`."""
 
     recipe: Recipe
+    seed: int
     seed_and_update: tuple | None
     proximal: Any
     teacher: Any
@@ -68,7 +69,7 @@ class Passes:
         elif kind != "none":
             self._in_the_embeddings()
         if self.clean_logits is None and (recipe.clean_weight or recipe.bregman_weight):
-            self.clean_logits = self._pass()
+            self.clean_logits = self._clean_pass()
         if recipe.clean_weight:
             assert self.clean_logits is not None
             self.loss = self.loss + recipe.clean_weight * self._losses(self.clean_logits)
@@ -85,10 +86,12 @@ class Passes:
         self.displacement = Displacement(recipe, self.model, self.tokens, len(self.targets))
         start = self.displacement.start(self._keys(self.displacement.own))
         if recipe.perturbation == "random":
-            # The clean pass comes last, so that DDP finds every parameter in the graph of the last pass.
+            # A clean pass that trains comes last, so that DDP finds every parameter in the graph of the last pass.
+            if recipe.consistency_weight and not recipe.trains_clean:
+                self.clean_logits = self._clean_pass()
             points = [self._point(start, torch.ones_like(start[:, 0, 0], dtype=torch.bool))]
-            if recipe.consistency_weight:
-                self.clean_logits = self._pass()
+            if recipe.consistency_weight and recipe.trains_clean:
+                self.clean_logits = self._clean_pass()
         else:
             points = self._ascent(start)
         self._add_perturbed(points)
@@ -104,7 +107,7 @@ class Passes:
         shared = bool(needs_clean) and not virtual and not recipe.perturb_start
         shared = shared and recipe.perturbed_embeddings == "trained"
         if needs_clean and not shared:
-            self.clean_logits = self._pass()
+            self.clean_logits = self._clean_pass()
         clean = self.clean_logits.detach() if virtual and self.clean_logits is not None else None
         visited: list[Tensor] = []
         points: list[Tensor] = []
@@ -124,10 +127,10 @@ class Passes:
             steps=steps,
             step_size=recipe.perturb_step_size,
             scaled=recipe.perturb_direction == "scaled",
-            keep_graphs=steps if every else int(shared),
+            keep_graphs=steps if every else int(shared and recipe.trains_clean),
         )
         if shared:
-            self.clean_logits = points[0] if points else self._pass()
+            self.clean_logits = points[0] if points else self._clean_pass()
         if every and not bool(finite.all()):
             # A graph with a number that is not finite would carry it to the parameters whatever its loss counts for.
             points = [self._again(point, finite) for point in visited]
@@ -140,7 +143,7 @@ class Passes:
         logits = self._pass(delta)
         known = torch.isfinite(logits.detach()).all(dim=-1)
         finite = finite & known.repeat_interleave(self.displacement.own)
-        if not bool(known.all()) and not _passes_in_step(self.model):
+        if not bool(known.all()) and not fairscale_wrapper(self.model):
             logits = self._again(delta, finite)
         self.non_finite = (~finite).sum() // self.displacement.own
         return logits
@@ -163,7 +166,7 @@ class Passes:
         compared = PushAndPull(self.model, recipe.embedding_push, recipe.attention_pull, recipe.attention_layer)
         if recipe.clean_weight or recipe.consistency_weight or compared.wanted:
             with compared.view(self.tokens.ne(pad)):
-                self.clean_logits = self._pass()
+                self.clean_logits = self._clean_pass()
         with compared.view(sample["net_input"]["src_tokens"].ne(pad)):
             self.perturbed_logits = self._pass(sample=sample)
         self._add_perturbed([self.perturbed_logits])
@@ -228,6 +231,11 @@ class Passes:
 
     # ---- one pass --------------------------------------------------------------------------------------------------
 
+    def _clean_pass(self) -> Tensor:
+        """Class scores of x; without a graph where the loss has no gradient through them."""
+        with torch.set_grad_enabled(self.recipe.trains_clean):
+            return self._pass()
+
     def _pass(
         self, delta: Tensor | None = None, sample: Sample | None = None, model: nn.Module | None = None
     ) -> Tensor:
@@ -245,14 +253,19 @@ class Passes:
         They are the same on any number of processes and after a resume.
         fairseq's own tasks do not say which update it is, but its trainer seeds torch with seed + update.
         """
-        seed, update = self.criterion.seed_and_update or (torch.initial_seed(), 0)
+        seed = self.criterion.seed
+        seed, update = self.criterion.seed_and_update or (seed, torch.initial_seed() - seed)
         examples: list[tuple[int, ...]] = [(seed % 2**64, update, int(i)) for i in self.sample["id"].tolist()]
         if rows == 1:
             return examples
         return [(*example, row) for example in examples for row in range(rows)]
 
 
-def _passes_in_step(model: nn.Module) -> bool:
-    """Whether a pass on one process alone would wait for the others for ever; there what is not finite stays so, for
-    the trainer's own check of the gradients."""
-    return any(type(module).__name__.startswith(("FullySharded", "SlowMo")) for module in model.modules())
+def fairscale_wrapper(model: nn.Module) -> str | None:
+    """The name of fairscale's wrapper around the model or inside it, if there is one.
+
+    In it a pass on one process alone would wait for the others for ever: what is not finite stays so there, for the
+    trainer's own check of the gradients.
+    """
+    names = (type(module).__name__ for module in model.modules())
+    return next((name for name in names if name.startswith(("FullySharded", "SlowMo"))), None)

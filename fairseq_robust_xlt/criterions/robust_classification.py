@@ -13,7 +13,7 @@ from fairseq.logging import metrics
 
 from fairseq_robust_xlt import recipes
 from fairseq_robust_xlt.criterions.one_network import one_network
-from fairseq_robust_xlt.criterions.passes import Passes
+from fairseq_robust_xlt.criterions.passes import Passes, fairscale_wrapper
 from fairseq_robust_xlt.criterions.proximal import Proximal
 from fairseq_robust_xlt.criterions.teacher import Teacher
 from fairseq_robust_xlt.errors import UserError
@@ -114,6 +114,9 @@ class RobustClassificationConfig(FairseqDataclass):
     regression_target: bool = field(default=False, metadata={"help": "not supported: classification only"})
 
 
+#: How much of a perturbation rounding may be before a warning says so: from there on less than about nine tenths of
+#: what arrives points where it was to point.
+MOST_ROUNDING = 0.5
 #: The flags that override a recipe.
 OVERRIDES = tuple(f.name for f in fields(RobustClassificationConfig) if f.name in recipes.KEYS)
 
@@ -134,6 +137,11 @@ class RobustClassificationCriterion(FairseqCriterion):
         self.classification_head_name = cfg.classification_head_name
         choice = hasattr(task, "benchmark") and task.benchmark.kind == "choice"
         self.recipe = recipes.resolve(cfg.method, {name: getattr(cfg, name) for name in OVERRIDES}, choice)
+        if cfg.perturb_options == "shared" and hasattr(task, "benchmark") and not choice:
+            raise UserError(
+                f"--perturb-options shared: is for a multiple choice, and {task.benchmark.name} is of kind "
+                f"{task.benchmark.kind}"
+            )
         if (self.recipe.noise or self.recipe.two_views) and not getattr(task, "makes_noise", False):
             raise UserError(
                 f"--method {cfg.method}: needs noise in the text ({self.recipe.noise or 'a second view'}), which only "
@@ -144,8 +152,9 @@ class RobustClassificationCriterion(FairseqCriterion):
         if hasattr(task, "benchmark") and not task.settings.scoring:
             _say_other_classes(self.recipe, len(task.benchmark.labels))
         self.languages = tuple(task.benchmark.languages) if hasattr(task, "benchmark") else ()
-        #: Set by our tasks before each step; fairseq's own tasks leave it None (see `Passes.keys`).
+        #: Set by our tasks before each step; fairseq's own tasks leave it None, and have the seed (see `Passes._keys`).
         self.seed_and_update: Optional[tuple] = None
+        self.seed = getattr(getattr(task, "cfg", None), "seed", None) or 0
         cost = recipes.thirds(self.recipe)
         logger.info("method %s: cost %d/3 of a standard update, %s", cfg.method, cost, self.recipe.settings())
 
@@ -159,7 +168,10 @@ class RobustClassificationCriterion(FairseqCriterion):
         # In evaluation there is no teacher, and its file may be gone.
         return Teacher.open(checkpoint, task.identity()) if not task.settings.scoring else None
 
-    def _check_head(self, model):
+    def _check_model(self, model):
+        """Our tasks say the same before the model is built; with fairseq's own this is the first to see the wrapper."""
+        if wrapper := fairscale_wrapper(model):
+            self.recipe.check_wrapper(wrapper)
         heads: Any = unwrapped(model).classification_heads
         layer = heads[self.classification_head_name].out_proj
         if self.recipe.spectral_norm and not hasattr(layer, "weight_orig"):
@@ -181,7 +193,7 @@ class RobustClassificationCriterion(FairseqCriterion):
         if not self.training:
             return self.evaluate(self.logits(model, sample), sample)
         targets = sample["target"].view(-1)
-        self._check_head(model)
+        self._check_model(model)
         with one_network(model, self.classification_head_name):
             passes = Passes(self, model, sample).run()
         loss = passes.loss.sum()
@@ -191,7 +203,7 @@ class RobustClassificationCriterion(FairseqCriterion):
         if passes.perturbed_logits is not None:
             log["perturbed_ncorrect"] = correct(passes.perturbed_logits, targets)
         if passes.norms is not None:
-            log["perturb_norm_sum"], log["perturb_wanted_sum"], log["perturb_norm_count"] = passes.norms
+            log |= {f"perturb_{name}": value for name, value in passes.norms._asdict().items()}
             log["non_finite"] = passes.non_finite
         return loss, targets.numel(), log
 
@@ -240,12 +252,13 @@ class RobustClassificationCriterion(FairseqCriterion):
         for key, name in (("ncorrect", "accuracy"), ("perturbed_ncorrect", "perturbed_accuracy")):
             if key in sums:
                 metrics.log_scalar(name, 100 * sums[key] / size, size, round=4)
-        if sums.get("perturb_norm_count"):
-            count = sums["perturb_norm_count"]
-            applied, wanted = sums["perturb_norm_sum"] / count, sums["perturb_wanted_sum"] / count
+        if count := sums.get("perturb_counted"):
+            applied, wanted, rounding = (sums[f"perturb_{name}"] / count for name in ("applied", "wanted", "rounding"))
             metrics.log_scalar("perturb_norm", applied, count, round=5)
-            if abs(applied - wanted) > 0.1 * wanted:
-                _say_rounded(f"{applied:.3g}", f"{wanted:.3g}")
+            if rounding:
+                metrics.log_scalar("perturb_rounding", rounding, count, round=5)
+            if rounding > MOST_ROUNDING * wanted:
+                _say_rounded(f"{rounding:.3g}", f"{wanted:.3g}")
             metrics.log_scalar_sum("non_finite", sums["non_finite"])
         predicted = [value for key, value in sums.items() if key.startswith("predicted/")]
         if predicted:
@@ -275,15 +288,16 @@ def _say_other_classes(recipe, classes):
 _rounded = False
 
 
-def _say_rounded(applied, wanted):
-    """Warn once in a process that perturbations get lost, or grow, between the numbers of 16 bits."""
+def _say_rounded(rounding, wanted):
+    """Warn once in a process that perturbations get lost, or others, between the numbers of 16 bits."""
     global _rounded
     if not _rounded:
         logger.warning(
-            "perturb_norm: perturbations of mean norm %s arrive as %s, since embeddings in 16 bits have no numbers "
-            "that near to each other; give a larger --radius, or train in fp32 (--amp on a GPU keeps embeddings in it)",
+            "perturb_rounding: perturbations of mean norm %s are moved by %s more as they are added, since embeddings "
+            "in 16 bits have no numbers that near to each other; give a larger --radius, or train in fp32 (--amp on a "
+            "GPU keeps embeddings in it)",
             wanted,
-            applied,
+            rounding,
         )
     _rounded = True
 

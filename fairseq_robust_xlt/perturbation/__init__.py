@@ -4,7 +4,7 @@ from fairseq_robust_xlt.perturbation.ascent import ascend, default_step_size
 from fairseq_robust_xlt.perturbation.ball import Ball
 from fairseq_robust_xlt.perturbation.radius import absolute_radius, embedding_norm, mean_embedding_norm
 from fairseq_robust_xlt.perturbation.random import draw
-from fairseq_robust_xlt.perturbation.seam import added, changed, find_word_embeddings, layers_from, perturbed, unwrapped
+from fairseq_robust_xlt.perturbation.seam import added, changed, find_word_embeddings, layers_from, unwrapped
 
 __all__ = [
     "Ball",
@@ -18,6 +18,5 @@ __all__ = [
     "find_word_embeddings",
     "layers_from",
     "mean_embedding_norm",
-    "perturbed",
     "unwrapped",
 ]

@@ -54,18 +54,6 @@ def layers_from(model: nn.Module, layer: int) -> list[nn.Module]:
     return layers[layer - 1 :]
 
 
-@contextmanager
-def perturbed(module: nn.Embedding, delta: Tensor) -> Iterator[None]:
-    """Add `delta` [batch, length, dim] to the output of the word embeddings in the one forward pass inside the block.
-
-    `delta` is rounded towards zero where the output is in 16 bits; gradients flow to it.
-    The hook is removed however the block ends.
-    Raises RuntimeError as `changed` does, and when `module` is called with a batch of another shape.
-    """
-    with _block(module, lambda output: added(output, delta), _behind_words):
-        yield
-
-
 def added(hidden: Tensor, delta: Tensor) -> Tensor:
     """`hidden` + `delta`, in the dtype of `hidden` and without broadcasting.
 

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from fairseq_robust_xlt.errors import UserError, unknown
-from fairseq_robust_xlt.recipes.recipe import KEYS, Recipe, check, flag
+from fairseq_robust_xlt.recipes.recipe import KEYS, Recipe, check, flag, idle
 
 FOLDER = Path(__file__).parent
 #: Settings that only a recipe file can make: what the method is, not how much of it.
@@ -60,6 +60,9 @@ def resolve(method: str, overrides: Mapping[str, Any] | None = None, choice: boo
         values[key] = value
     recipe = Recipe(method=method, **values)
     check(recipe, path.name)
+    for key, needs in idle(recipe).items():
+        if (overrides or {}).get(key) is not None:
+            raise UserError(f"{flag(key)} {values[key]}: has no effect with --method {method} as it is; needs {needs}")
     return recipe
 
 

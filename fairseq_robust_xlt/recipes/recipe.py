@@ -133,6 +133,15 @@ class Recipe:
         ascends = self.perturbs and self.perturbation in ("ascent", "virtual")
         return passes == 1 and not ascends and not self.bregman_weight
 
+    def check_wrapper(self, name: str) -> None:
+        """Raise `UserError` for a method of several passes under one of fairscale's wrappers, `name`."""
+        if not self.one_pass:
+            raise UserError(
+                f"{name}: not with --method {self.method}, which makes several passes an update or takes gradients for "
+                "its input alone: fairscale's wrapper expects each backward pass to end at its parameters; use "
+                "--ddp-backend legacy_ddp, with --checkpoint-activations and --freeze-embeddings to save memory"
+            )
+
 
 KEYS = {f.name: str(f.type) for f in fields(Recipe) if f.name != "method"}
 
@@ -212,3 +221,19 @@ def _contradictions(recipe: Recipe) -> list[tuple[bool, str]]:
             "--perturbed-embeddings detached: belongs to a perturbation of the embeddings",
         ),
     ]
+
+
+def idle(recipe: Recipe) -> dict[str, str]:
+    """The settings that change nothing beside the others, each with what they would need."""
+    ascends = recipe.perturbation in ("ascent", "virtual")
+    ball = [key for key in KEYS if key.startswith(("perturb_", "perturbed_embeddings", "perturbed_points", "radius"))]
+    compares = recipe.consistency_weight > 0 or recipe.perturbation == "virtual"
+    conditions = [
+        (ball, recipe.perturbs, "a weight above 0 of a term that looks at the perturbed input"),
+        (["perturb_draw"], not ascends or recipe.perturb_start > 0, "--perturb-start above 0"),
+        (["perturb_direction"], recipe.perturb_norm != "l2", "--perturb-norm linf: in l2 both directions are one"),
+        (["consistency", "consistency_stop"], compares, "--consistency-weight above 0"),
+        (["bregman_decay"], recipe.bregman_weight > 0, "--bregman-weight above 0"),
+        (["attention_layer"], recipe.attention_pull > 0, "--attention-pull above 0"),
+    ]
+    return {key: needs for keys, used, needs in conditions if not used for key in keys}

@@ -113,7 +113,8 @@ class Settings:
         if method:
             recipe = recipes.resolve(method, {key: whole.criterion.get(key) for key in recipes.FLAGS})
             self.spectral_norm = recipe.spectral_norm
-            _check_backend(launch.ddp_backend, recipe)
+            if launch.ddp_backend in ("fully_sharded", "slowmo"):
+                recipe.check_wrapper(f"--ddp-backend {launch.ddp_backend}")
         if launch.ddp_backend == "fully_sharded":
             _check_fully_sharded(on_cpu=whole.common.cpu or torch.cuda.device_count() == 0)
         self.saves = not files.no_save
@@ -125,17 +126,6 @@ class Settings:
                 every,
                 every,
             )
-
-
-def _check_backend(backend: str, recipe: recipes.Recipe) -> None:
-    """Raise `UserError` for a method of several passes under fairscale's wrappers."""
-    if backend in ("fully_sharded", "slowmo") and not recipe.one_pass:
-        raise UserError(
-            f"--ddp-backend {backend}: not with --method {recipe.method}, which makes several passes an "
-            "update or takes gradients for its input alone: fairscale's wrapper expects each backward pass to end "
-            "at its parameters; use --ddp-backend legacy_ddp, with --checkpoint-activations and "
-            "--freeze-embeddings to save memory"
-        )
 
 
 def _check_fully_sharded(on_cpu: bool) -> None:

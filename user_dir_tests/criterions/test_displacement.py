@@ -70,48 +70,79 @@ def test_the_unit_at_a_layer_is_that_of_all_tokens(run) -> None:
 @pytest.mark.parametrize(
     ("dtype", "radius", "lost"),
     [
-        *((torch.bfloat16, 0.5, False), (torch.bfloat16, 1e-4, True)),
+        *((torch.bfloat16, 0.5, False), (torch.bfloat16, 0.001, True), (torch.bfloat16, 1e-4, True)),
         *((torch.float16, 0.003, False), (torch.float32, 1e-4, False)),
     ],
 )
 def test_the_log_tells_what_arrived(dtype, radius, lost, layer, caplog, monkeypatch) -> None:
-    """In 16 bits a sum is rounded: between numbers that are farther from each other than that, nothing is moved."""
+    """In 16 bits a sum is rounded: between numbers that are farther from each other than that, nothing is moved.
+
+    Measured where nothing of ours is: at the encoder's first norm, behind the positions, or at its first layer.
+    """
     from fairseq.logging import metrics
 
     torch.manual_seed(2)
     model = alone.model("xlmr_nano", 60, dropout=0.0, attention_dropout=0.0, pooler_dropout=0.0)
     model.keep_embedding_norm()
     model = model.to(dtype)
+    encoder = model.encoder.sentence_encoder
+    with torch.no_grad():
+        encoder.embed_positions.weight.mul_(2)
     criterion = alone.criterion("rs-rp", radius=radius, perturb_draw="sphere", perturb_layer=layer)
     batch = alone.batch(8, 6, 60)
-    seen = []
+    seen: list[torch.Tensor] = []
+    place = encoder.layers[0] if layer else encoder.layernorm_embedding
     unhooked = Displacement.change
-
-    def watched(self, delta):
-        change = unhooked(self, delta)
-
-        def moved(hidden):
-            result = change(hidden)
-            seen.append((hidden.detach().double(), result.detach().double()))
-            return result
-
-        return moved
-
-    monkeypatch.setattr(Displacement, "change", watched)
+    deltas = []
+    monkeypatch.setattr(Displacement, "change", lambda self, delta: (deltas.append(delta), unhooked(self, delta))[1])
     monkeypatch.setattr(robust_classification, "_rounded", False)
-    _, _, log = criterion(model, batch)
-    ((before, after),) = seen
-    unit = float(model.embedding_norm) if layer == 0 else 1.0
-    scale = before.norm(dim=-1).mean(dim=1, keepdim=True) if layer else 1.0
-    arrived = ((after - before).norm(dim=-1) / scale).mean()
-    count = int(log["perturb_norm_count"])
-    assert count == 48
-    assert float(log["perturb_norm_sum"]) / count == pytest.approx(float(arrived), rel=1e-2)
-    assert float(log["perturb_wanted_sum"]) / count == pytest.approx(radius * unit, rel=1e-3)
-    assert (abs(float(arrived) / (radius * unit) - 1) > 0.1) is lost
+
+    def inputs(run) -> torch.Tensor:
+        # A hook on a layer comes before those of a block around one pass, so what follows the layer's change is
+        # looked at in the layer's own first operation.
+        target = encoder.layers[0].self_attn if layer else place
+        handle = target.register_forward_pre_hook(
+            lambda _module, args, kwargs: seen.append((args[0] if args else kwargs["query"]).detach()), with_kwargs=True
+        )
+        run()
+        handle.remove()
+        found = seen.pop().double()
+        return found.transpose(0, 1) if layer else found
+
+    logs = []
+    moved = inputs(lambda: logs.append(criterion(model, batch)[2]))
+    clean = inputs(lambda: criterion.logits(model, batch))
+    (log,) = logs
+    unit = float(model.embedding_norm)
+    wanted = deltas[0].double() * (clean.norm(dim=-1).mean(dim=1)[:, None, None] if layer else 1.0)
+    assert int(log["perturb_counted"]) == 48
+    scale = 1.0 if layer else unit
+    per = (clean.norm(dim=-1).mean(dim=1, keepdim=True)) if layer else 1.0
+    for name, value in (("applied", moved - clean), ("wanted", wanted), ("rounding", moved - clean - wanted)):
+        assert float(log[f"perturb_{name}"]) / 48 == pytest.approx(
+            float((value.norm(dim=-1) / per).mean()), rel=0.02, abs=1e-7
+        )
+    assert float(log["perturb_wanted"]) / 48 == pytest.approx(radius * scale, rel=1e-3)
+    assert (torch.cosine_similarity(moved - clean, wanted, dim=-1).mean() < 0.95) == lost
     with caplog.at_level(logging.WARNING), metrics.aggregate():
         for _ in range(2):
             criterion.reduce_metrics([log])
     warned = [record for record in caplog.records if record.levelno == logging.WARNING]
-    said = [record for record in warned if "perturb_norm" in record.getMessage()]
+    said = [record for record in warned if "perturb_rounding" in record.getMessage()]
     assert len(said) == lost
+
+
+def test_seeds_share_nothing_under_a_task_of_fairseq(monkeypatch) -> None:
+    """Its trainer seeds torch with seed + update, so that 1 + 3 and 2 + 2 must not draw the same."""
+    model, batch = alone.model("xlmr_nano", 60), alone.batch(4, 5, 60)
+    model.keep_embedding_norm()
+    drawn = []
+    unhooked = Displacement.change
+    monkeypatch.setattr(Displacement, "change", lambda self, delta: (drawn.append(delta), unhooked(self, delta))[1])
+    criterion = alone.criterion("rs-rp")
+    for seed, update, ours in ((1, 3, False), (2, 2, False), (1, 3, True)):
+        criterion.seed, criterion.seed_and_update = seed, (seed, update) if ours else None
+        torch.manual_seed(seed + update)
+        criterion(model, batch)
+    assert (drawn[0] != drawn[1]).any(dim=-1).all()
+    assert torch.equal(drawn[0], drawn[2])

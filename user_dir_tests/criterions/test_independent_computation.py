@@ -123,18 +123,18 @@ def test_an_absolute_radius_at_a_layer(run) -> None:
 
 def test_the_shared_clean_pass_is_one_of_its_own(run, sib_folder, encoder_dir, tmp_path) -> None:
     """With dropout: fgm trains on the pass of its first gradient; two forward passes with the same masks agree."""
-    from fairseq_robust_xlt.perturbation import find_word_embeddings, perturbed
+    from fairseq_robust_xlt.perturbation import added, changed
 
     training = Training(*train_arguments(sib_folder, encoder_dir, tmp_path, "--method", "fgm", task="sib200"))
     batch = next(iter(training.groups()))[0]
     model, criterion = training.model.train(), training.criterion.train()
     model.keep_embedding_norm()
-    table, targets = find_word_embeddings(model), batch["target"]
+    targets = batch["target"]
     delta = torch.zeros(*batch["net_input"]["src_tokens"].shape, 64, requires_grad=True)
 
     def loss(delta):
         torch.manual_seed(11)
-        with perturbed(table, delta):
+        with changed(model, 0, lambda hidden: added(hidden, delta)):
             return F.cross_entropy(criterion.logits(model, batch), targets, reduction="none")
 
     (g,) = torch.autograd.grad(loss(delta).sum(), delta)

@@ -8,6 +8,9 @@ import pytest
 import torch
 from plain import run
 
+from fairseq_robust_xlt.criterions import alone
+from fairseq_robust_xlt.errors import UserError
+
 __all__ = ["run"]  # a fixture
 
 HEAD = "sentence_classification_head"
@@ -148,7 +151,7 @@ def test_what_has_no_weight_is_not_made(run) -> None:
     found, log = gradients(alone, standard.batch)
     handle.remove()
     assert len(passes) == 1
-    assert "perturb_norm_sum" not in log
+    assert "perturb_applied" not in log
     wanted, _ = gradients(standard, standard.batch)
     for name, gradient in wanted.items():
         assert torch.equal(found[name], gradient)
@@ -181,3 +184,22 @@ def test_r3f_acts_where_fairseqs_own_does_not(run) -> None:
     theirs = example.SentencePredictionR3F(training.task, 1.0, 1.0, "uniform", HEAD, False).train()
     _, size, log = theirs(model, batch)
     assert abs(log["symm_kl"] / size) < 1e-6 < ours
+
+
+def test_a_wrapper_of_fairscale_is_refused_under_any_task() -> None:
+    """fairseq's own tasks do not say so at the start."""
+
+    class FullyShardedDataParallel(torch.nn.Module):
+        def __init__(self, module: torch.nn.Module) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, **given):  # noqa: ANN201
+            return self.module(**given)
+
+    model, batch = alone.model("xlmr_nano", 60), alone.batch(4, 5, 60)
+    model.keep_embedding_norm()
+    with pytest.raises(UserError, match="FullyShardedDataParallel: not with --method fgm, which makes several passes"):
+        alone.criterion("fgm")(FullyShardedDataParallel(model), batch)
+    loss, _, _ = alone.criterion("rs-rp")(FullyShardedDataParallel(model), batch)
+    assert torch.isfinite(loss)

@@ -56,7 +56,7 @@ def differing(one: dict, other: dict) -> list[str]:
         ("adv", "--encoder-layerdrop", "0.4"),
         ("rs-rp", "--perturb-layer", "1"),
         ("adv", "--perturb-layer", "2", "--encoder-layerdrop", "0.4"),
-        ("adv", "--perturb-start", "0", "--perturb-direction", "scaled"),
+        ("adv", "--perturb-start", "0", "--perturb-norm", "linf", "--perturb-direction", "scaled"),
     ],
     ids=" ".join,
 )

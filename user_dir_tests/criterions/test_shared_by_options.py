@@ -76,7 +76,7 @@ def test_the_options_of_a_question_are_moved_alike(model, batch, method):
     own, _ = moved(model, batch, method, perturb_options="own", radius=0.5)
     assert float((own.view_as(rows)[:, 0, :3] - own.view_as(rows)[:, 1, :3]).abs().max()) > 0.01
     # The ball of freelb is the whole sequence's.
-    assert log["perturb_norm_count"] == (int(real.sum()) if method != "freelb" else len(real))
+    assert log["perturb_counted"] == (int(real.sum()) if method != "freelb" else len(real))
 
 
 def test_it_stays_in_the_ball(model, batch):

@@ -11,7 +11,7 @@ from driving import configuration, train_arguments
 
 from fairseq_robust_xlt.encoders.shapes import SHAPES
 from fairseq_robust_xlt.errors import UserError
-from fairseq_robust_xlt.perturbation import added, changed, find_word_embeddings, perturbed
+from fairseq_robust_xlt.perturbation import added, changed, find_word_embeddings
 
 OURS = tuple(SHAPES)
 STOCK = ("roberta", "roberta_base", "roberta_large", "roberta_prenorm", "xlm")
@@ -89,7 +89,7 @@ def test_a_large_perturbation_changes_the_logits(models, arch, backend, request)
     delta = torch.randn(*TOKENS.shape, table.embedding_dim, generator=torch.Generator().manual_seed(0))
     delta = 3 * delta * TOKENS.ne(1).unsqueeze(-1)
     clean = logits(model)
-    with perturbed(table, delta):
+    with changed(model, 0, lambda hidden: added(hidden, delta)):
         noisy = logits(model)
     assert (noisy - clean).abs().amax(dim=1).min() > 0.01
     assert torch.equal(logits(model), clean)
@@ -102,7 +102,7 @@ def test_it_is_what_the_encoder_makes_of_these_embeddings(models, arch) -> None:
     table = find_word_embeddings(model)
     delta = torch.randn(*TOKENS.shape, table.embedding_dim, generator=torch.Generator().manual_seed(1))
     delta = (delta * TOKENS.ne(1).unsqueeze(-1)).requires_grad_()
-    with perturbed(table, delta):
+    with changed(model, 0, lambda hidden: added(hidden, delta)):
         seam = logits(model)
     features, _ = model.encoder.extract_features(TOKENS, token_embeddings=table(TOKENS) + delta)
     direct = model.classification_heads[HEAD](features)

@@ -29,27 +29,42 @@ def pulled(target: Tensor):  # noqa: ANN201
     st.floats(0.05, 3),
     st.sampled_from([0.01, 1.0]),
     st.booleans(),
+    st.lists(st.integers(0, 5), min_size=1, max_size=4),
+    st.booleans(),
+    st.sampled_from([torch.float32, torch.float64]),
     st.integers(0, 10**6),
 )
 def test_in_the_ball_at_every_step(
-    norm: str, scope: str, steps: int, step_size: float, radius: float, scaled: bool, seed: int
+    norm: str,
+    scope: str,
+    steps: int,
+    step_size: float,
+    radius: float,
+    scaled: bool,
+    lengths: list[int],
+    left: bool,
+    dtype: torch.dtype,
+    seed: int,
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    matrix = torch.randn(6, 6, generator=generator)
+    matrix = torch.randn(6, 6, generator=generator, dtype=dtype)
+    mask = torch.arange(5) < torch.tensor(lengths)[:, None]
+    mask = mask.flip(1) if left else mask
     ball, seen = Ball(radius, norm, scope), []
 
     def loss_of(delta: Tensor) -> Tensor:
         seen.append(delta.detach().clone())
         return ((delta @ matrix).sin() + delta).sum(dim=(1, 2))
 
-    start = torch.randn(3, 5, 6, generator=generator)
-    delta, finite = ascend(loss_of, start, ball, MASK, steps, step_size, scaled)
+    start = torch.randn(len(lengths), 5, 6, generator=generator, dtype=dtype)
+    delta, finite = ascend(loss_of, start, ball, mask, steps, step_size, scaled)
     assert len(seen) == steps
     assert finite.all()
     assert not delta.requires_grad
     for one in [*seen, delta]:
-        assert (ball.norms(one, MASK) <= radius * (1 + 1e-5)).all()
-        assert (one[~MASK] == 0).all()
+        assert one.dtype == dtype
+        assert (ball.norms(one, mask) <= radius * (1 + 1e-5)).all()
+        assert (one[~mask] == 0).all()
 
 
 @pytest.mark.parametrize("scope", SCOPES)

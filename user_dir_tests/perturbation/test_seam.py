@@ -1,12 +1,14 @@
 """The seam adds exactly what it is given, once, or raises."""
 
+from contextlib import AbstractContextManager
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fairseq_robust_xlt.errors import UserError
-from fairseq_robust_xlt.perturbation import find_word_embeddings, perturbed
+from fairseq_robust_xlt.perturbation import added, changed, find_word_embeddings
 from fairseq_robust_xlt.perturbation.ball import round_towards_zero
 
 TOKENS = torch.tensor([[0, 5, 2], [0, 7, 1]])
@@ -43,6 +45,14 @@ class Wrapper(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.module(tokens)
+
+
+def perturbed(owner: nn.Module, delta: Tensor) -> AbstractContextManager[None]:
+    """`delta` behind the words of a model, or of a table that has no other module around it."""
+    if isinstance(owner, nn.Embedding):
+        table, owner = owner, Model()
+        owner.encoder.sentence_encoder.embed_tokens = table
+    return changed(owner, 0, lambda hidden: added(hidden, delta))
 
 
 def hooks(module: nn.Module) -> int:

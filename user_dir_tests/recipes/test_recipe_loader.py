@@ -159,6 +159,12 @@ def test_a_recipe_of_ones_own(tmp_path) -> None:
         ("smart", {"bregman_decay": 1.0}, ["--bregman-decay 1.0", "below 1"]),
         ("r3f", {"bregman_weight": 1.0}, ["--bregman-weight 1.0", "no meaning for --method r3f"]),
         ("mixup", {"radius": 0.1}, ["--radius 0.1", "no meaning for --method mixup"]),
+        ("fgm", {"perturb_draw": "sphere"}, ["--perturb-draw sphere", "no effect", "--perturb-start above 0"]),
+        ("fgm", {"perturb_direction": "scaled"}, ["--perturb-direction scaled", "no effect", "--perturb-norm linf"]),
+        ("smart", {"bregman_decay": 0.5}, ["--bregman-decay 0.5", "no effect", "--bregman-weight above 0"]),
+        ("ear", {"attention_pull": 0.0, "attention_layer": 3}, ["--attention-layer 3", "--attention-pull above 0"]),
+        ("r3f", {"consistency_weight": 0.0, "radius": 3.0}, ["--radius 3.0", "no effect with --method r3f"]),
+        ("r3f", {"consistency_weight": 0.0, "consistency": "js"}, ["--consistency js", "no effect"]),
     ],
 )
 def test_mistakes_in_flags(method, overrides, said) -> None:
