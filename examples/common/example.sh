@@ -47,7 +47,7 @@ setting="$([ -n "${SMOKE:-}" ] && echo SMOKE=1 || echo full size), $(basename "$
 for path in "$data" "$score_data" "$synonyms" "$encoder" "$RUNS"; do
     [[ $path != *[[:space:]]* ]] || { echo "error: $path: a path with blanks does not work here" >&2; exit 1; }
 done
-if [ "$subsets" != - ] && [[ " $METHODS " = *" rs-da "* ]] && ! [ -e "$synonyms" ]; then
+if [[ " $METHODS " = *" rs-da "* ]] && ! [ -e "$synonyms" ]; then
     echo "error: RS-DA: no file $synonyms; give it with SYNONYMS=FILE, or name methods without rs-da in METHODS=" >&2
     exit 1
 fi

@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 script=examples/${1:?is the example}/run.sh
-export METHODS="standard dropout-0.3 lr-x2 epochs-x2.33 rs-rp rs-da adv fgm r3f"
+export METHODS="${METHODS:-standard dropout-0.3 lr-x2 epochs-x2.33 rs-rp rs-da adv fgm r3f}"
 SEEDS="${TUNING_SEEDS:-1 2}" bash "$script" grid
 export SEEDS="${SEEDS:-11 12 13}"
 RECORD=1 bash "$script"
