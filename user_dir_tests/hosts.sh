@@ -53,7 +53,7 @@ make_environment() { # HOST: makes its environment; 1: an installation failed, 2
     version=3.11
     [ "$1" = fairseq-0.12.2 ] && version=3.10
     if ! python=$(find_python "$version"); then
-        say "$1: needs Python $version, which is not here; give an interpreter with PYTHON${version/./}="
+        say "$1: needs Python $version, which is not here; make one (uv python install $version), or give one with PYTHON${version/./}="
         return 2
     fi
     mkdir -p "$cache"
