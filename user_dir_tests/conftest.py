@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import random
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -214,3 +215,16 @@ def standard_run(tmp_path_factory, xnli_folder, encoder_dir) -> Path:
     folder = tmp_path_factory.mktemp("standard_run")
     train_in_process(*train_arguments(xnli_folder, encoder_dir, folder, "--max-epoch", "2"))
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_process_group(tmp_path_factory):
+    import torch.distributed as dist
+
+    hook = sys.excepthook  # torch puts its own around it, which names the rank, and leaves it there
+    dist.init_process_group(
+        "gloo", init_method=f"file://{tmp_path_factory.mktemp('gloo') / 'store'}", rank=0, world_size=1
+    )
+    yield dist.group.WORLD
+    dist.destroy_process_group()
+    sys.excepthook = hook

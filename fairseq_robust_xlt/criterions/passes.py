@@ -233,7 +233,7 @@ class Passes:
 
     def _clean_pass(self) -> Tensor:
         """Class scores of x; without a graph where the loss has no gradient through them."""
-        with torch.set_grad_enabled(self.recipe.trains_clean):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.recipe.trains_clean):
             return self._pass()
 
     def _pass(

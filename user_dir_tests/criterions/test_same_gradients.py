@@ -40,16 +40,8 @@ def gradients(method: str, autocast: bool = False, ddp: bool = False, **settings
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-@pytest.fixture(scope="module")
-def alone_in_a_group(tmp_path_factory):
-    store = tmp_path_factory.mktemp("group") / "store"
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.parametrize("method", recipes.names())
-def test_they_are_the_same(method, alone_in_a_group) -> None:
+def test_they_are_the_same(method, one_process_group) -> None:
     plain = gradients(method)
     for how in ({"checkpoint_activations": True}, {"ddp": True}, {"ddp": True, "checkpoint_activations": True}):
         for name, found in gradients(method, **how).items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 
 import pytest
@@ -51,19 +50,6 @@ def models(sib_folder, encoder_dir, tmp_path_factory):
         return made[arch]
 
     return model
-
-
-@pytest.fixture(scope="module")
-def one_process_group(tmp_path_factory):
-    import torch.distributed as dist
-
-    hook = sys.excepthook  # torch puts its own around it, which names the rank, and leaves it there
-    dist.init_process_group(
-        "gloo", init_method=f"file://{tmp_path_factory.mktemp('gloo') / 'store'}", rank=0, world_size=1
-    )
-    yield dist.group.WORLD
-    dist.destroy_process_group()
-    sys.excepthook = hook
 
 
 def wrap(model, backend: str, request):
