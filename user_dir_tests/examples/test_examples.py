@@ -170,6 +170,19 @@ def test_each_method_is_trained_scored_and_compared(checkout, published, encoder
 
 
 @pytest.mark.slow
+def test_the_quickstart_ends_with_labels_for_new_messages(checkout, encoder_dir):
+    variables = {"ENCODER": encoder_dir, "FLAGS": "--max-update 3"}
+    output = finished(run(checkout, "quickstart", METHODS="standard adv", **variables))
+    _, _, after = output.partition("Three new messages in languages without training labels")
+    assert len(re.findall(r"^\w+\twater=", after, re.MULTILINE)) == 3
+    assert "Label your own" in after
+    # Without the run whose checkpoint is kept there is nothing to label with.
+    output = finished(run(checkout, "quickstart", METHODS="standard", RUNS="runs/other", **variables))
+    assert "mean" in output
+    assert "Three new messages" not in output
+
+
+@pytest.mark.slow
 def test_the_grid_chooses_on_source_language_dev(checkout, published, encoder_dir):
     variables = {"DATA": published / "sib200", "ENCODER": encoder_dir, "METHODS": "rs-rp lr-x2 epochs-x2.33"}
     output = finished(run(checkout, "sib200", "grid", **variables))
