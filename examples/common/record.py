@@ -1,7 +1,8 @@
 """Write the results of compared runs where readers look for them: NAME.json, and the table of README.md between the
 marks of that name. Nothing there is edited by hand.
 
-Usage: record.py FOLDER NAME GRID COMMAND SUBSET SHOWN METHOD=SCORES[,SCORES...] ...   (SHOWN: languages of the table)
+Usage: record.py FOLDER NAME GRID COMMAND SUBSET SHOWN METHOD=SCORES[,SCORES...] ...
+(SHOWN: languages of the table; "": all)
 
 GRID, a grid.json or "", says which radii were chosen and which standard is the tuned one: each method is
 compared with the first and, if that is another, with the tuned standard.

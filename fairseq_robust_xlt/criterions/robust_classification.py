@@ -170,7 +170,7 @@ class RobustClassificationCriterion(FairseqCriterion):
 
     def _check_model(self, model):
         """Our tasks say the same before the model is built; with fairseq's own this is the first to see the wrapper."""
-        if wrapper := fairscale_wrapper(model):
+        if not self.recipe.one_pass and (wrapper := fairscale_wrapper(model)):
             self.recipe.check_wrapper(wrapper)
         heads: Any = unwrapped(model).classification_heads
         layer = heads[self.classification_head_name].out_proj

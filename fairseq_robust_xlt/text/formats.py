@@ -55,11 +55,11 @@ def quoted_fields(path: Path) -> list[int]:
     (one line for each such field). Those of plain texts that only begin and end with a quote are none, and so are all
     of a file that no csv writer has made: its quotes are not balanced, or rows go lost between two of them."""
     plain = list(_tsv(path))
+    found = [number for number, fields in plain for field in fields if _QUOTED.fullmatch(field)]
     try:
-        quoted = sum(1 for _ in _csv(path, "\t"))
+        return found if found and sum(1 for _ in _csv(path, "\t")) == len(plain) else []
     except UserError:
         return []
-    return [number for number, fields in plain for field in fields if _QUOTED.fullmatch(field)] * (quoted == len(plain))
 
 
 def _paths(record: dict[str, Any], prefix: str = "") -> Iterator[str]:
