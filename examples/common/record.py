@@ -104,10 +104,15 @@ def main(folder: str, name: str, grid: str, command: str, subset: str, shown: st
     with atomic_write(Path(folder) / f"{name}.json") as file:
         json.dump(found, file, indent=1)
         file.write("\n")
-    readme, begin = Path(folder) / "README.md", BEGIN.format(name)
+    write_block(Path(folder) / "README.md", name, table(found, shown.split()))
+
+
+def write_block(readme: Path, name: str, text: str) -> None:
+    """Put `text` between the marks of `name`; at the end of the file if there are none."""
+    begin = BEGIN.format(name)
     before, _, rest = readme.read_text(encoding="utf-8").partition(begin)
     with atomic_write(readme) as file:
-        file.write(before + begin + table(found, shown.split()) + "\n" + END + rest.partition(END)[2])
+        file.write(before + begin + text + "\n" + END + rest.partition(END)[2])
 
 
 if __name__ == "__main__":
