@@ -77,18 +77,19 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((($(nproc) + jobs - 1) / jobs))}
 
 grid_file=$example/grid.json
 if [ "$subsets" != - ] && [ -e $grid_file ]; then
-    made_for=$("$BIN/python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["setting"])' $grid_file)
-    if [ "$made_for" != "$setting" ]; then
-        echo "$grid_file was made with $made_for, this is $setting: radii are those that $example/run.sh or the" \
+    mapfile -t chosen < <("$BIN/python" -c '
+import json, sys
+grid = json.load(open(sys.argv[1]))
+print(grid.get("setting", "a size and an encoder that it does not name"))
+for method, found in grid["methods"].items():
+    print(method, found["chosen"])' $grid_file)
+    if [ "${chosen[0]}" = "$setting" ]; then
+        for line in "${chosen[@]:1}"; do radius[${line% *}]=${line#* }; done
+    else
+        echo "$grid_file was made with ${chosen[0]}, this is $setting: radii are those that $example/run.sh or the" \
             "recipes declare, which no grid has chosen; bash $example/run.sh grid chooses them"
         grid_file=
     fi
-fi
-if [ "$subsets" != - ] && [ -e "$grid_file" ]; then
-    while read -r method chosen; do radius[$method]=$chosen; done < <("$BIN/python" -c '
-import json, sys
-for method, found in json.load(open(sys.argv[1]))["methods"].items():
-    print(method, found["chosen"])' $grid_file)
 fi
 flags() { # METHOD [RADIUS]
     local size=${2:-${radius[$1]:-}} # without one: the recipe's
