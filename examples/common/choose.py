@@ -1,7 +1,7 @@
 """Choose radii by the rule: the largest whose English-dev accuracy (mean over seeds) lies within one standard error of
 the best of the grid; and the standard whose accuracy there is best, the tuned one.
-Usage: choose.py RUNS COMMAND SETTING GRID.json METHOD... (COMMAND, which ran the grid, is written into it, and SETTING,
-the size and the encoder that its radii are for)
+Usage: choose.py FOLDER COMMAND SETTING GRID.json RUN... (FOLDER has the runs METHOD-RADIUS-SEED of the grid; COMMAND,
+which ran it, is written into GRID.json, and SETTING, the size and the encoder that its radii are for)
 
 Other methods that GRID.json has already are kept if their grid had this setting and the same standard: as many
 examples, and as accurate with each seed.
@@ -35,14 +35,11 @@ def earlier(out: str, setting: str, n: int, standard: list[float]) -> tuple[dict
     return standards, {name: {"command": found["command"], **one} for name, one in methods.items()}
 
 
-def main(runs: str, command: str, setting: str, out: str, *methods: str) -> None:
+def main(folder: str, command: str, setting: str, out: str, *runs: str) -> None:
     grid: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-    n = 0
-    for path in sorted(Path(runs).glob("*/train.log")):
-        method, radius, _ = path.parent.name.rsplit("-", 2)
-        if method not in methods or not (path.parent / "done").exists():
-            continue
-        log = path.read_text(encoding="utf-8")
+    for run in sorted(runs):
+        method, radius, _ = run.rsplit("-", 2)
+        log = (Path(folder) / run / "train.log").read_text(encoding="utf-8")
         (n,) = map(int, re.findall(r"\| valid: (\d+) examples in en,", log))
         (accuracy,) = re.findall(r'"valid_accuracy": "([\d.]+)"', log)  # English dev, at the end of the training
         grid[method][float(radius)].append(round(float(accuracy) / 100, 6))

@@ -13,8 +13,8 @@
 #   SYNONYMS=FILE  for RS-DA (default: ../synonyms/counterfitted_neighbors.json, seen from DATA)
 #   ENCODER=DIR    an encoder directory (default: multilingual-e5-small, made here from a pip package)
 #   METHODS=       recipes, and standards with other settings: dropout-0.3, lr-x2 (twice the learning rate), epochs-x2.33
-#                  (as many epochs, rounded); rs-rp+dropout-0.3 is RS-RP with that dropout, fgm+shared
-#                  FGM with --perturb-options shared; the first is the baseline
+#                  (as many epochs, rounded); rs-rp+dropout-0.3 is RS-RP with that setting, fgm+shared FGM with
+#                  --perturb-options shared, r3f+perturbed-weight=1 R3F with that flag; the first is the baseline
 #   SEEDS='1 2'    training seeds
 #   FLAGS=         more flags for each fairseq-train; a later flag wins
 #   KEEP=fgm-1     the run whose checkpoint is kept (METHOD-SEED); the others' are deleted once they are scored
@@ -94,8 +94,13 @@ fi
 flags() { # METHOD [RADIUS]
     local size=${2:-${radius[$1]:-}} # without one: the recipe's
     case $1 in
-        *+dropout-*) echo "$(flags "${1%+dropout-*}" $size) --dropout ${1##*+dropout-}" ;;
+        *+dropout-* | *+lr-x* | *+epochs-x*)
+            local setting
+            setting=$(flags "${1##*+}")
+            echo "$(flags "${1%+*}" $size) ${setting#--method standard}"
+            ;;
         *+shared) echo "$(flags "${1%+shared}" $size) --perturb-options shared" ;;
+        *+*=*) echo "$(flags "${1%+*}" $size) $(sed 's/\(.*\)=/--\1 /' <<<"${1##*+}")" ;;
         standard) echo "--method standard" ;;
         dropout-*) echo "--method standard --dropout ${1#dropout-}" ;;
         lr-x*) echo "--method standard --lr $(flag lr | awk -v x="${1#lr-x}" '{print $1 * x}')" ;;
@@ -114,7 +119,7 @@ in_parallel() { # lines "RUN SEED FLAGS..." on standard input
         while IFS= read -r line; do echo "[$((++n))/$total] $line"; done
 }
 if [ "$subsets" = - ]; then
-    for seed in $SEEDS; do
+    lines=$(for seed in $SEEDS; do
         echo "standard-0-$seed $seed $(flags standard)" # radius 0 of every method
         for method in $METHODS; do
             case $method in
@@ -122,8 +127,9 @@ if [ "$subsets" = - ]; then
                 *) for point in ${grid[$method]:-}; do echo "$method-$point-$seed $seed $(flags "$method" "$point")"; done ;;
             esac
         done
-    done | in_parallel
-    "$BIN/python" examples/common/choose.py "$RUNS" "$command" "$setting" $grid_file standard $METHODS
+    done)
+    in_parallel <<<"$lines"
+    "$BIN/python" examples/common/choose.py "$RUNS" "$command" "$setting" $grid_file $(cut -d ' ' -f 1 <<<"$lines")
     exit
 fi
 for seed in $SEEDS; do

@@ -19,7 +19,8 @@ quiet() { # LOG COMMAND...: on failure show the end of the log
     shift
     "$@" >"$log" 2>&1 || { tail -n 5 "$log" >&2; echo "error: $name failed; all of it is in $log" >&2; exit 1; }
 }
-common=(--user-dir fairseq_robust_xlt --task cross_lingual ${DEVICE:+"$DEVICE"})
+# Lengths of training are counted for one process; fairseq would start one for each GPU.
+common=(--user-dir fairseq_robust_xlt --task cross_lingual --distributed-world-size 1 ${DEVICE:+"$DEVICE"})
 [ "$subsets" != - ] || set -- "$@" --no-save
 read -ra train <<<"$TRAIN"
 quiet "$run/train.log" "$BIN/fairseq-train" "${train[@]}" "${common[@]}" \

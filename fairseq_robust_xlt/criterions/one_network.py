@@ -58,9 +58,10 @@ def _one_power_iteration(layer: nn.Module) -> Iterator[None]:
     def refined(layer: nn.Module, _inputs: Any, _output: Any) -> None:
         layer.eval()
 
+    training = layer.training
     handle = layer.register_forward_hook(refined)
     try:
         yield
     finally:
         handle.remove()
-        layer.train()
+        layer.train(training)

@@ -109,16 +109,20 @@ class Passes:
         if needs_clean and not shared:
             self.clean_logits = self._clean_pass()
         clean = self.clean_logits.detach() if virtual and self.clean_logits is not None else None
+        steps = recipe.perturb_steps - every
+        graphs = steps if every else int(shared and recipe.trains_clean)
+        kept = steps if every else int(shared)
         visited: list[Tensor] = []
         points: list[Tensor] = []
 
         def losses(delta: Tensor) -> Tensor:
             logits = self._pass(delta)
-            visited.append(delta.detach().clone())
-            points.append(logits)
+            if len(points) < kept:
+                points.append(logits if graphs else logits.detach())
+            if every:
+                visited.append(delta.detach().clone())
             return self._magnified(logits, clean)
 
-        steps = recipe.perturb_steps - every
         delta, finite = ascend(
             losses,
             start,
@@ -127,7 +131,7 @@ class Passes:
             steps=steps,
             step_size=recipe.perturb_step_size,
             scaled=recipe.perturb_direction == "scaled",
-            keep_graphs=steps if every else int(shared and recipe.trains_clean),
+            keep_graphs=graphs,
         )
         if shared:
             self.clean_logits = points[0] if points else self._clean_pass()
@@ -233,8 +237,13 @@ class Passes:
 
     def _clean_pass(self) -> Tensor:
         """Class scores of x; without a graph where the loss has no gradient through them."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.recipe.trains_clean):
+        if self.recipe.trains_clean:
             return self._pass()
+        with torch.no_grad():
+            logits = self._pass()
+        # Under autocast, torch 2.5 keeps the weights that this pass has cast, without a graph, for the next one.
+        torch.clear_autocast_cache()
+        return logits
 
     def _pass(
         self, delta: Tensor | None = None, sample: Sample | None = None, model: nn.Module | None = None

@@ -50,8 +50,9 @@ class Proximal:
     def logits(self, model: nn.Module, logits: Callable[[Callable[..., Any]], Tensor]) -> Tensor:
         """Class scores of the averaged model; `logits` takes the model that it is to call."""
         inner = unwrapped(model)
-        dtypes = {name: parameter.dtype for name, parameter in inner.named_parameters()}
-        average = {name: value.to(dtypes[name]) for name, value in self.average.items()}
+        parameters = dict(inner.named_parameters())
+        # After a resume the average is on the CPU, and stays there if the update before it had overflown.
+        average = {name: value.to(parameters[name]) for name, value in self.average.items()}
         return logits(lambda **net_input: functional_call(inner, average, (), net_input))
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
 import torch
@@ -117,8 +117,6 @@ class RobustClassificationConfig(FairseqDataclass):
 #: How much of a perturbation rounding may be before a warning says so: from there on less than about nine tenths of
 #: what arrives points where it was to point.
 MOST_ROUNDING = 0.5
-#: The flags that override a recipe.
-OVERRIDES = tuple(f.name for f in fields(RobustClassificationConfig) if f.name in recipes.KEYS)
 
 
 @register_criterion("robust_classification", dataclass=RobustClassificationConfig)
@@ -136,7 +134,7 @@ class RobustClassificationCriterion(FairseqCriterion):
             raise UserError("--regression-target: robust_classification is for classification only")
         self.classification_head_name = cfg.classification_head_name
         choice = hasattr(task, "benchmark") and task.benchmark.kind == "choice"
-        self.recipe = recipes.resolve(cfg.method, {name: getattr(cfg, name) for name in OVERRIDES}, choice)
+        self.recipe = recipes.resolve(cfg.method, {name: getattr(cfg, name) for name in recipes.FLAGS}, choice)
         if cfg.perturb_options == "shared" and hasattr(task, "benchmark") and not choice:
             raise UserError(
                 f"--perturb-options shared: is for a multiple choice, and {task.benchmark.name} is of kind "

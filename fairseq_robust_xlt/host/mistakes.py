@@ -12,6 +12,7 @@ _NO_BATCH_SIZE = "Must specify batch size"
 
 def user_error(error: BaseException | None) -> UserError | None:
     """The `UserError` behind `error`: fairseq wraps some exceptions into its own, and asserts what it needs."""
+    spawned = f"{UserError.__module__}.{UserError.__qualname__}: "
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, UserError):
@@ -21,6 +22,9 @@ def user_error(error: BaseException | None) -> UserError | None:
                 "no batch size is given: say --batch-size N (examples) or --max-tokens N (tokens, padding included); "
                 "in a Hydra configuration dataset.batch_size or dataset.max_tokens"
             )
+        if type(error).__name__ == "ProcessRaisedException" and spawned in str(error):
+            # From a process that torch has spawned for a GPU comes the text of a trace alone.
+            return UserError(str(error).rpartition(spawned)[2].strip())
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None

@@ -21,6 +21,7 @@ from fairseq_robust_xlt.files import atomic_write, sha256
 FORMAT = 1
 TABLE = "benchmark.yaml"
 RECORD = "run.json"
+CRASH = "crash.pt"  # what fairseq leaves of a run that failed; no run goes on from it
 #: What has to agree when a run goes on in a folder.
 IDENTITY = ("benchmark", "labels", "vocabulary", "head", "max_length", "recipe", "noise", "seed")
 
@@ -90,7 +91,8 @@ def check_folder(folder: str | os.PathLike[str], record: RunRecord, goes_on: boo
     and the record would tell of one run only. To be called before anything is loaded.
     """
     folder = Path(folder)
-    if not (folder / RECORD).is_file() or not any(folder.glob("*.pt")):
+    saved = [path for path in folder.glob("*.pt") if path.name != CRASH]
+    if not (folder / RECORD).is_file() or not saved:
         return record
     theirs, mine = json.loads((folder / RECORD).read_text(encoding="utf-8")), record.asdict()
     for key in IDENTITY:

@@ -60,8 +60,9 @@ def ascend(
             if losses.dim() != 1 or not len(losses) or len(delta) % len(losses):
                 raise ValueError(f"expected one loss per example of {len(delta)} rows, not {list(losses.shape)}")
             (gradient,) = torch.autograd.grad(losses.sum(), delta, retain_graph=step < keep_graphs)
+        losses = losses.detach()  # whose graph would live on through the next step's pass
         direction, known = ball.steepest(gradient, mask, scaled)
-        known = known.view(len(losses), -1).all(dim=1) & torch.isfinite(losses.detach())
+        known = known.view(len(losses), -1).all(dim=1) & torch.isfinite(losses)
         finite &= known.repeat_interleave(len(delta) // len(losses))
         delta = ball.project(delta.detach() + stride * direction, mask)
         delta = torch.where(finite[:, None, None], delta, 0.0)

@@ -129,9 +129,16 @@ class Recipe:
     @property
     def one_pass(self) -> bool:
         """Whether an update is one forward pass and one backward pass."""
-        passes = bool(self.clean_weight or self.consistency_weight) + self.perturbs
+        passes = bool(self.trains_clean or self.consistency_weight) + self.perturbs
         ascends = self.perturbs and self.perturbation in ("ascent", "virtual")
         return passes == 1 and not ascends and not self.bregman_weight
+
+    def check_layers(self, count: int) -> None:
+        """Raise `UserError` for a layer that an encoder of `count` layers does not have."""
+        used = {"perturb_layer": self.perturbs, "attention_layer": self.attention_pull > 0}
+        for key in (key for key, matters in used.items() if matters):
+            if getattr(self, key) > count:
+                raise UserError(f"{flag(key)} {getattr(self, key)}: the encoder has {count} layers")
 
     def check_wrapper(self, name: str) -> None:
         """Raise `UserError` for a method of several passes under one of fairscale's wrappers, `name`."""

@@ -99,7 +99,7 @@ class CrossLingualTask(FairseqTask):
             raise UserError(f"--max-length {self.cfg.max_length}: the encoder has {model.max_positions()} positions")
         model.register_classification_head(self.cfg.classification_head_name, num_classes=self.benchmark.outputs)
         model.heads_required = self.settings.continues
-        self.pooling = model.args.pooling
+        self.pooling, self.layers = model.args.pooling, model.args.encoder_layers
         return model
 
     def build_criterion(self, cfg, **kwargs):
@@ -111,6 +111,7 @@ class CrossLingualTask(FairseqTask):
                 f"classification_head_name: the task has {self.cfg.classification_head_name!r} and the criterion "
                 f"{criterion.classification_head_name!r}; give both the same name"
             )
+        criterion.recipe.check_layers(self.layers)
         if not self.settings.scoring:
             self._begin_run(criterion.recipe, criterion.teacher)
             self.proximal = criterion.proximal
@@ -129,6 +130,8 @@ class CrossLingualTask(FairseqTask):
             raise UserError(f"--method {recipe.method}: compares a text with a noised one; say how with --noise")
         elif self.settings.synonyms:
             raise UserError(f"--synonyms {self.settings.synonyms}: has no effect without --noise synonyms")
+        elif self.cfg.synonym_match != CrossLingualConfig.synonym_match:
+            raise UserError(f"--synonym-match {self.cfg.synonym_match}: has no effect without --noise synonyms")
         weights = self.settings.weights
         self.record = record.RunRecord(
             **self.identity(),
@@ -255,6 +258,10 @@ class CrossLingualTask(FairseqTask):
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         criterion.seed_and_update = (self.cfg.seed, update_num)
+        if self.two_views and "noised_input" not in sample:
+            # Where the batches do not go round, fairseq lets a process train on its dummy batch, which counts nothing:
+            # one of a validation set, if there was a validation since the last epoch began.
+            sample = {**sample, "noised_input": sample["net_input"]}
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     def begin_valid_epoch(self, epoch, model):

@@ -79,7 +79,11 @@ class CrossLingualDataset(FairseqDataset):
         views = ["tokens", "noised"] if self.two_views else ["tokens"]
         # All views are padded to one length: on a CPU fairseq draws dropout masks and left out layers from one stream,
         # and two passes share them only where they draw as many numbers.
-        longest = max(len(row) for sample in samples for view in views for row in sample[view])
+        lengths = [{len(row) for sample in samples for row in sample[view]} for view in views]
+        longest = max(map(max, lengths))
+        # And on a GPU a pass without any padding goes through other kernels, with other masks, than one with some.
+        without = [length == {longest} for length in lengths]
+        longest += any(without) and not all(without)
         inputs = [self._padded(samples, view, longest) for view in views]
         return {
             "subset": self.name,

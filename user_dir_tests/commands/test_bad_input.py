@@ -147,6 +147,11 @@ SETTINGS = [
     pytest.param(("--noise", "synonims", "--synonyms", "x"), ("'synonims'", "synonyms"), id="unknown noise"),
     pytest.param(("--method", "rs-da", "--synonyms", "none.json"), ("none.json",), id="missing table"),
     pytest.param(("--synonyms", "none.json"), ("no effect",), id="table without noise"),
+    pytest.param(("--synonym-match", "exact"), ("--synonym-match exact", "no effect"), id="match without noise"),
+    pytest.param(
+        ("--method", "adv", "--perturb-layer", "3"), ("--perturb-layer 3", "2 layers"), id="layer that is not there"
+    ),
+    pytest.param(("--method", "ear"), ("--attention-layer 6", "2 layers"), id="attention that is not there"),
     pytest.param(("--max-length", "3"), ("--max-length", "3"), id="too short a limit"),
     pytest.param(("--max-length", "600"), ("--max-length 600", "512"), id="too long a limit"),
 ]

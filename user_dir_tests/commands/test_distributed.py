@@ -191,6 +191,16 @@ def test_detached_embeddings_in_two_processes(tmp_path, places, method, flags):
     assert torch.equal(table, start) is (method == "r3f")
 
 
+def test_two_views_where_the_batches_do_not_go_round(tmp_path, places):
+    """The last batch is one process's alone; the other one goes through what fairseq keeps for that, which may have
+    been validated on and has one view."""
+    data, encoder, synonyms, _ = places
+    flags = ("--method", "xtune", "--noise", "synonyms", "--synonyms", synonyms, "--batch-size", "9")
+    arguments = train_arguments(Path(data), Path(encoder), tmp_path / "run", *flags, task="sib200")
+    done = run_in_two("fairseq-train", *arguments)
+    assert max(curve(done.stdout)) == 12  # of 203 examples: 23 batches
+
+
 @pytest.mark.parametrize("backend", ["fully_sharded", "slowmo"])
 def test_wrappers_that_several_passes_break_are_refused(tmp_path, xnli_folder, encoder_dir, backend):
     arguments = train_arguments(xnli_folder, encoder_dir, tmp_path / "run", "--method", "fgm", "--ddp-backend", backend)

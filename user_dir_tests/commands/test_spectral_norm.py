@@ -93,3 +93,17 @@ def test_a_model_without_it_is_refused(sib_folder, encoder_dir, tmp_path) -> Non
     run.criterion.train()
     said = mistake(run.criterion, plain.model, batch)
     assert "--spectral-norm-classification-head" in said
+
+
+def test_a_model_in_evaluation_stays_in_it(sib_folder, encoder_dir, tmp_path) -> None:
+    run = Training(*train_arguments(sib_folder, encoder_dir, tmp_path, "--method", "r4f", task="sib200"))
+    batch = next(iter(run.groups()))[0]
+    run.model.keep_embedding_norm()
+    run.model.eval()
+    run.criterion.train()
+    layer = run.model.classification_heads["sentence_classification_head"].out_proj
+    before = layer.weight_u.clone()
+    for _ in range(2):
+        run.criterion(run.model, batch)
+    assert not layer.training
+    assert torch.equal(layer.weight_u, before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import weakref
 
 import pytest
 import torch
@@ -155,6 +156,52 @@ def test_what_has_no_weight_is_not_made(run) -> None:
     wanted, _ = gradients(standard, standard.batch)
     for name, gradient in wanted.items():
         assert torch.equal(found[name], gradient)
+
+
+class Saved:
+    """A tensor that a graph has saved for its backward pass."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+
+@pytest.mark.parametrize("method", ["adv", "fgm"])
+def test_steps_of_an_ascent_keep_no_graph(run, method) -> None:
+    """However many steps there are, a step never holds more activations than with one. Those of layers below the
+    perturbation are not freed by a gradient for the perturbation."""
+    most = {}
+    for steps in ("1", "3"):
+        training = run("--method", method, "--perturb-layer", "2", "--perturb-steps", steps)
+        saved: weakref.WeakSet[Saved] = weakref.WeakSet()
+        counts = []
+
+        def save(tensor: torch.Tensor, saved: weakref.WeakSet = saved, counts: list[int] = counts) -> Saved:
+            saved.add(kept := Saved(tensor.detach()))  # with its graph it would keep itself
+            counts.append(len(saved))
+            return kept
+
+        training.criterion.seed_and_update = (5, 3)
+        with torch.autograd.graph.saved_tensors_hooks(save, lambda kept: kept.tensor):
+            training.criterion(training.model, training.batch)
+        most[steps] = max(counts)
+    assert most["1"] == most["3"]
+
+
+@pytest.mark.parametrize("perturbation", ["random", "ascent"])
+def test_autocast_keeps_no_weights_of_a_pass_that_trains_nothing(run, tmp_path, perturbation) -> None:
+    """Where the clean pass is made without a graph, the perturbed one trains all the same (torch 2.5 keeps the
+    weights that autocast has cast for a pass, without their graph)."""
+    settings = "clean_weight: 0, perturbed_weight: 1, consistency_weight: 1, consistency_stop: clean, radius: 0.5"
+    text = f"defaults: {{{settings}, perturbation: {perturbation}, perturb_start: 1}}"
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    training = run("--method", str(tmp_path / "mine.yaml"))
+    training.model.zero_grad()
+    training.criterion.seed_and_update = (5, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss, _, _ = training.criterion(training.model, training.batch)
+    loss.backward()
+    without = [n for n, p in training.model.named_parameters() if p.grad is None and "lm_head" not in n]
+    assert without == []
 
 
 def stock_roberta(training):

@@ -6,6 +6,7 @@ import os
 import sys
 
 import pytest
+import torch
 from driving import Training, configuration, train_arguments
 
 import fairseq_robust_xlt
@@ -131,3 +132,14 @@ def test_preparing_twice_is_preparing_once() -> None:
     assert sys.excepthook is hook
     assert checkpoint_utils.load_checkpoint_to_cpu is load
     assert os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] == "1"
+
+
+def mistaken(_rank: int) -> None:
+    raise UserError("--radius -1: must be a finite number,\n0 or larger")
+
+
+def test_a_mistake_in_a_process_that_torch_has_spawned() -> None:
+    """As fairseq-train does with several GPUs: the parent is told the trace, as a text."""
+    with pytest.raises(Exception) as caught:  # noqa: B017, PT011
+        torch.multiprocessing.spawn(mistaken, nprocs=1)
+    assert str(host.user_error(caught.value)) == "--radius -1: must be a finite number,\n0 or larger"

@@ -131,6 +131,15 @@ def test_a_folder_of_another_run(
     assert f"began from {encoder_dir}/model.pt and not from {other}/model.pt" in refused(encoder=other)
 
 
+def test_a_crash_is_no_run_to_go_on_from(standard_run, xnli_folder, encoder_dir, tmp_path) -> None:
+    """fairseq leaves crash.pt where an update fails; the command that is mended then may be another run."""
+    for name in ("run.json", "dict.txt", "sentencepiece.bpe.model"):
+        shutil.copy(standard_run / name, tmp_path / name)
+    shutil.copy(standard_run / "checkpoint_last.pt", tmp_path / "crash.pt")
+    run = Training(*train_arguments(xnli_folder, encoder_dir, tmp_path, "--method", "adv"))
+    assert run.task.record.recipe["method"] == "adv"
+
+
 def test_the_teacher_belongs_to_the_run(sib_folder, encoder_dir, synonyms, tmp_path) -> None:
     """Resuming with another one is refused; the file may have moved."""
     teachers = []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from dataclasses import fields
 
 import pytest
 import yaml
+from fairseq.dataclass import FairseqDataclass
 
 from fairseq_robust_xlt import recipes
 from fairseq_robust_xlt.errors import UserError
@@ -111,11 +113,29 @@ def test_a_multiple_choice_has_settings_of_its_own() -> None:
 
 
 def test_the_flags_are_those_of_the_criterion() -> None:
-    from fairseq_robust_xlt.criterions import robust_classification
+    from fairseq_robust_xlt.criterions.robust_classification import RobustClassificationConfig
 
-    assert set(recipes.FLAGS) == set(robust_classification.OVERRIDES)
+    others = {"method", "teacher", "classification_head_name", "regression_target"}
+    mine = {field.name for field in fields(RobustClassificationConfig)} - {f.name for f in fields(FairseqDataclass)}
+    assert set(recipes.FLAGS) == mine - others
     assert (recipes.FLAGS["perturb_steps"], recipes.FLAGS["perturb_norm"]) == (int, str)
     assert recipes.FLAGS["perturb_step_size"] is recipes.FLAGS["radius"] is float
+
+
+@pytest.mark.parametrize(
+    ("method", "flags", "one"),
+    [
+        ("standard", {}, True),
+        ("rs-rp", {}, True),
+        ("mixup", {}, True),
+        ("ear", {"clean_weight": 0.0}, False),  # its embeddings and attention are compared with the clean view's
+        ("ear", {"clean_weight": 0.0, "embedding_push": 0.0, "attention_pull": 0.0}, True),
+        ("r3f", {}, False),
+        ("adv", {}, False),
+    ],
+)
+def test_methods_of_one_pass(method, flags, one) -> None:
+    assert recipes.resolve(method, flags).one_pass is one
 
 
 def test_a_recipe_of_ones_own(tmp_path) -> None:
