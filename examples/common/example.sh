@@ -14,7 +14,7 @@
 #   ENCODER=DIR    an encoder directory (default: multilingual-e5-small, made here from a pip package)
 #   METHODS=       recipes, and standards with other settings: dropout-0.3, lr-x2 (twice the learning rate), epochs-x2.33
 #                  (as many epochs, rounded); rs-rp+dropout-0.3 is RS-RP with that setting, fgm+shared FGM with
-#                  --perturb-options shared, r3f+perturbed-weight=1 R3F with that flag; the first is the baseline
+#                  --perturb-options shared; the first is the baseline
 #   SEEDS='1 2'    training seeds
 #   FLAGS=         more flags for each fairseq-train; a later flag wins
 #   KEEP=fgm-1     the run whose checkpoint is kept (METHOD-SEED); the others' are deleted once they are scored
@@ -100,7 +100,6 @@ flags() { # METHOD [RADIUS]
             echo "$(flags "${1%+*}" $size) ${setting#--method standard}"
             ;;
         *+shared) echo "$(flags "${1%+shared}" $size) --perturb-options shared" ;;
-        *+*=*) echo "$(flags "${1%+*}" $size) $(sed 's/\(.*\)=/--\1 /' <<<"${1##*+}")" ;;
         standard) echo "--method standard" ;;
         dropout-*) echo "--method standard --dropout ${1#dropout-}" ;;
         lr-x*) echo "--method standard --lr $(flag lr | awk -v x="${1#lr-x}" '{print $1 * x}')" ;;
