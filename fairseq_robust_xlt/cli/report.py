@@ -19,6 +19,9 @@ def add_parser(verbs) -> None:
     )
     parser.add_argument("runs", nargs="+", metavar="RUNS")
     parser.add_argument("--subset", default="test", help="which scored subset (default: test)")
+    parser.add_argument(
+        "--languages", metavar="LANG,...", help="the mean is over these (default: all without training labels)"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the numbers there as well")
     parser.set_defaults(run=run)
 
@@ -32,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
         if name in runs:
             raise UserError(f"RUNS {given!r}: the name {name!r} is given twice")
         runs[name] = folders.split(",")
-    comparison = reports.compare(runs, args.subset)
+    languages = args.languages.split(",") if args.languages else None
+    comparison = reports.compare(runs, args.subset, languages=languages)
     text = comparison.text()
     if args.json:
         with atomic_write(args.json) as file:

@@ -25,18 +25,21 @@ Correct = dict[str, dict[str, bool]]
 class Comparison:
     """Methods on one subset; everything as fractions.
 
-    languages:  all of them, the source first; `others` are those that were never trained on
+    languages:  all of them, the source first
+    others:     those that the mean is over: all that were never trained on, or the ones that were asked for
     examples:   language -> number of examples
     accuracy:   method -> language -> mean over seeds
     mean:       method -> mean over `others`
     difference: method -> difference of that mean to the baseline's, with its interval (not of the baseline itself)
     p_holm:     method -> p-value of that difference, corrected over the methods (Holm)
-    macro_f1:   method -> mean macro-F1 over `others` and seeds; empty where it was not scored (multiple choice)
+    macro_f1:   method -> mean macro-F1 over `others` and seeds; empty where it was not scored (multiple choice) or where
+                languages were named
     seeds:      method -> number of runs
     """
 
     subset: str
     languages: tuple[str, ...]
+    others: tuple[str, ...]
     source: str
     examples: Mapping[str, int]
     accuracy: Mapping[str, Mapping[str, float]]
@@ -45,10 +48,6 @@ class Comparison:
     p_holm: Mapping[str, float]
     macro_f1: Mapping[str, float]
     seeds: Mapping[str, int]
-
-    @property
-    def others(self) -> tuple[str, ...]:
-        return tuple(language for language in self.languages if language != self.source)
 
     def asdict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -98,7 +97,7 @@ class Comparison:
         seeds = "/".join(map(str, sorted(set(self.seeds.values()))))
         seeds += " seed" if seeds == "1" else " seeds"
         lines = [
-            f"Accuracy in percent on {self.subset}, mean over {seeds}; mean = over the {len(self.others)} "
+            f"Accuracy in percent on {self.subset}, mean over {seeds}; mean = over {len(self.others)} "
             f"languages without training labels ({', '.join(self.others)})",
             "",
             tabulate(rows, headers=head, disable_numparse=True, colalign=("left", *["right"] * (len(head) - 1))),
@@ -110,9 +109,10 @@ class Comparison:
     def _reading(self) -> list[str]:
         nulls = [name for name, p in self.p_holm.items() if p > 0.05]
         clear = [name for name in self.difference if name not in nulls]
-        width = max(((d.high - d.low) / 2 for d in self.difference.values()), default=0.0)
         if not self.difference:
             return []
+        # The median: a method that went wrong with one of the seeds says nothing of the others.
+        width = float(np.median([(d.high - d.low) / 2 for d in self.difference.values()]))
         fewest = min(self.examples.values())
         language = 1.96 * (2 * 0.25 * 0.4 / fewest) ** 0.5
         return [
@@ -147,12 +147,16 @@ def load(folder: str | os.PathLike[str], subset: str) -> tuple[str, Correct, flo
 
 
 def compare(
-    runs: Mapping[str, Sequence[str | os.PathLike[str]]], subset: str, baseline: str | None = None
+    runs: Mapping[str, Sequence[str | os.PathLike[str]]],
+    subset: str,
+    baseline: str | None = None,
+    languages: Sequence[str] | None = None,
 ) -> Comparison:
     """Compare methods; `runs` maps a method's name to the scores folders of its seeds. The baseline is the first
-    unless it is named.
+    unless it is named; means and differences are over all languages that were never trained on unless some are named.
 
-    Raises `UserError` where two runs were not scored on the same examples.
+    Raises `UserError` where two runs were not scored on the same examples, and for a language that was not scored or
+    was trained on.
     """
     loaded = {name: [load(folder, subset) for folder in folders] for name, folders in runs.items()}
     f1: dict[str, float] = {}
@@ -161,8 +165,8 @@ def compare(
         if len(values) == len(parts):
             f1[name] = sum(values) / len(values)
     first_source, first, _ = next(iter(loaded.values()))[0]
-    languages = sorted(first, key=lambda language: (language != first_source, language))
-    ids = {language: sorted(first[language]) for language in languages}
+    scored = sorted(first, key=lambda language: (language != first_source, language))
+    ids = {language: sorted(first[language]) for language in scored}
     # method -> language -> [seeds, examples]
     arrays: dict[str, dict[str, NDArray[np.float64]]] = {}
     for name, parts in loaded.items():
@@ -173,9 +177,14 @@ def compare(
                 )
         arrays[name] = {
             language: np.array([[correct[language][i] for i in ids[language]] for _, correct, _ in parts], dtype=float)
-            for language in languages
+            for language in scored
         }
-    zero_shot = [language for language in languages if language != first_source] or languages[:1]
+    zero_shot = [language for language in scored if language != first_source] or scored[:1]
+    for language in languages or ():
+        if language not in zero_shot:
+            raise unknown("language", language, zero_shot, "--languages")
+    if languages is not None:
+        zero_shot, f1 = [language for language in zero_shot if language in languages], {}
     parallel = all(ids[language] == ids[zero_shot[0]] for language in zero_shot)
     outcomes = {name: [by_language[language] for language in zero_shot] for name, by_language in arrays.items()}
     if parallel:  # an example is drawn in all languages at once
@@ -190,9 +199,10 @@ def compare(
     }
     return Comparison(
         subset=subset,
-        languages=tuple(languages),
+        languages=tuple(scored),
+        others=tuple(zero_shot) if first_source != zero_shot[0] else (),
         source=first_source,
-        examples={language: len(ids[language]) for language in languages},
+        examples={language: len(ids[language]) for language in scored},
         accuracy=accuracy,
         mean={name: float(np.mean([found[language] for language in zero_shot])) for name, found in accuracy.items()},
         difference=difference,

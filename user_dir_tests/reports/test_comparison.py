@@ -69,6 +69,18 @@ def test_accuracies_means_and_differences(tmp_path):
     assert text.splitlines()[5].split()[-1] == f"{100 * found.macro_f1['fgm']:.1f}"
 
 
+def test_some_of_the_languages(tmp_path):
+    rows = {
+        name: scores(tmp_path / name, right, seed) for seed, (name, right) in enumerate({"a": 0.5, "b": 0.6}.items())
+    }
+    found = reports.compare({name: [tmp_path / name] for name in "ab"}, "test", languages=["ur"])
+    shares = {name: np.mean([p.gold == p.predicted for p in rows[name] if p.languages == "ur"]).item() for name in "ab"}
+    assert found.mean == pytest.approx(shares)
+    assert found.difference["b"].estimate == pytest.approx(shares["b"] - shares["a"])
+    assert (found.languages, found.others, found.macro_f1) == (LANGUAGES, ("ur",), {})
+    assert "mean = over 1 languages without training labels (ur)" in found.text()
+
+
 def test_a_method_compared_with_itself_is_a_null(tmp_path):
     scores(tmp_path / "a", 0.6, 1)
     found = reports.compare({"one": [tmp_path / "a"], "other": [tmp_path / "a"]}, "test")
@@ -116,6 +128,8 @@ def test_another_baseline_and_correction_over_the_methods(tmp_path):
         (["a={a}", "a={a}"], "given twice"),
         (["a={a},"], "expected NAME=FOLDER"),
         (["a={a}/nothing"], "cannot read"),
+        (["a={a}", "--languages", "ur,swa"], "unknown language 'swa'; did you mean sw?"),
+        (["a={a}", "--languages", "en"], "unknown language 'en'"),
         (["a={a}", "--subset", "tset"], "unknown subset 'tset'; did you mean test?"),
     ],
 )
