@@ -32,8 +32,8 @@ class Comparison:
     mean:       method -> mean over `others`
     difference: method -> difference of that mean to the baseline's, with its interval (not of the baseline itself)
     p_holm:     method -> p-value of that difference, corrected over the methods (Holm)
-    macro_f1:   method -> mean macro-F1 over `others` and seeds; empty where it was not scored (multiple choice) or where
-                languages were named
+    macro_f1:   method -> mean macro-F1 over `others` and seeds; empty where it was not scored (multiple choice) or
+                where languages were named
     seeds:      method -> number of runs
     """
 
