@@ -3,10 +3,10 @@
 #   epochs, train    the training's length, and flags that it alone has (--lr, --batch-size)
 #   grid       [METHOD]=radii, declared before they were run
 #   radius     [METHOD]=a radius for where no grid has been run: grid.json holds those that the rule chose
-# and where they differ from what is below: shown (languages in the README's table), data, subsets, synonyms; score_benchmark and score_data (another benchmark
-# is scored); cut="TRAIN OTHER" (only so many lines of each training file and of each other file); device=--cpu (the
-# CPU even where there is a GPU). `run.sh` trains every method with every seed, scores and compares them;
-# `run.sh grid` runs the grid on source-language dev only, writes grid.json, and ends.
+# and where they differ from what is below: shown (languages in the README's table), data, subset, synonyms;
+# score_benchmark and score_data (another benchmark is scored); cut="TRAIN OTHER" (only so many lines of each training
+# file and of each other file); device=--cpu (the CPU even where there is a GPU). `run.sh` trains every method with every
+# seed, scores and compares them; `run.sh grid` runs the grid on source-language dev only, writes grid.json, and ends.
 # The user's variables; paths count from the repository's root:
 #   DATA=DIR       the benchmark's published files
 #   SUBSET=test    what is scored (default: dev)
@@ -19,12 +19,12 @@
 #   FLAGS=         more flags for each fairseq-train; a later flag wins
 #   KEEP=fgm-1     the run whose checkpoint is kept (METHOD-SEED); the others' are deleted once they are scored
 #   JOBS=1         runs side by side, 3 GB of memory each (default: one a core, at most 2; on a GPU 1)
-#   RUNS=DIR       logs, scores, checkpoints (default: runs/EXAMPLE)
+#   RUNS=DIR       logs, scores, checkpoints (default: runs/EXAMPLE; with another SUBSET than dev runs/EXAMPLE-SUBSET)
 #   RECORD=NAME    write the results into NAME.json and README.md of the example's folder (1: into results.json)
 #   VENV=DIR       an environment that has a fairseq and this package (default: .venv, made here)
 name=$(basename "$(cd "$(dirname "$0")" && pwd)") example=examples/$name
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-: "${data:=${DATA:?is the folder of the published files}}" "${subsets:=${SUBSET:-dev}}"
+: "${data:=${DATA:?is the folder of the published files}}" "${subset:=${SUBSET:-dev}}"
 : "${synonyms:=${SYNONYMS:-$data/../synonyms/counterfitted_neighbors.json}}"
 : "${SEEDS:=1 2 3}" "${METHODS:=standard dropout-0.3 rs-rp rs-da adv}" "${FLAGS:=}" "${KEEP:=}"
 : "${score_benchmark:=$benchmark}" "${score_data:=$data}"
@@ -33,7 +33,7 @@ named() { [ -z "${!1:-}" ] || echo "$1=\$DATA/$(basename "${!1}") "; }
 command="$(named DATA)$(named XCOPA)$(named SYNONYMS)${ENCODER:+ENCODER=$(basename "$ENCODER") }${SMOKE:+SMOKE=1 }\
 ${PAIRS:+PAIRS=$PAIRS }${SUBSET:+SUBSET=$SUBSET }${FLAGS:+FLAGS='$FLAGS' }SEEDS='$SEEDS' METHODS='${METHODS% }' bash $example/run.sh"
 if [ "${1:-}" = grid ]; then
-    subsets=- RUNS=${RUNS:-runs/$name-grid} command+=" grid"
+    subset=- RUNS=${RUNS:-runs/$name-grid} command+=" grid"
     for method in $METHODS; do
         [[ -n ${grid[$method]:-} || $method = @(standard|dropout-*|lr-x*|epochs-x*|rs-da) ]] || {
             echo "error: METHODS: $example/run.sh declares no grid for $method" >&2
@@ -41,13 +41,14 @@ if [ "${1:-}" = grid ]; then
         }
     done
 fi
+[ "$subset" != dev ] && [ -n "${SUBSET:-}" ] && : "${RUNS:=runs/$name-$SUBSET}" # what dev has left stays
 export RUNS=${RUNS:-runs/$name} KEEP BIN=${VENV:-.venv}/bin
 encoder=${ENCODER:-.cache/e5-small}
 setting="$([ -n "${SMOKE:-}" ] && echo SMOKE=1 || echo full size), $(basename "$encoder")" # what a grid's radii are for
 for path in "$data" "$score_data" "$synonyms" "$encoder" "$RUNS"; do
     [[ $path != *[[:space:]]* ]] || { echo "error: $path: a path with blanks does not work here" >&2; exit 1; }
 done
-if [[ " $METHODS " = *" rs-da "* ]] && ! [ -e "$synonyms" ]; then
+if [ "${1:-}" != grid ] && [[ " $METHODS " = *" rs-da "* ]] && ! [ -e "$synonyms" ]; then
     echo "error: RS-DA: no file $synonyms; give it with SYNONYMS=FILE, or name methods without rs-da in METHODS=" >&2
     exit 1
 fi
@@ -56,7 +57,9 @@ if [ -n "${cut:-}" ]; then
     [ "$score_benchmark" != "$benchmark" ] || score_data=$data
 fi
 [ -n "${VENV:-}" ] || bash examples/common/setup.sh
-rows=$("$BIN/python" examples/common/rows.py "$benchmark" "$data" "$score_benchmark" "$score_data" "$subsets")
+content=$("$BIN/python" examples/common/rows.py "$benchmark" "$data" "$score_benchmark" "$score_data" "$subset")
+rows=${content% *} # training examples
+export CONTENT=${content#* }
 if [ -z "${ENCODER:-}" ] && ! [ -d "$encoder" ]; then
     echo "making the encoder directory $encoder (multilingual-e5-small; 0.25 GB)"
     "$BIN/robust-xlt" encoder make e5-small "$encoder"
@@ -71,12 +74,11 @@ length() { # EPOCHS: flags
 export TRAIN="$data --benchmark $benchmark $encoder_flags --pooling mean --attention-dropout 0 --max-length 128 \
 --weight-decay 0.01 --clip-norm 1.0 --lr-scheduler polynomial_decay $(length "$epochs") $train $FLAGS"
 export SCORE="$score_data --benchmark $score_benchmark" DEVICE=${device:-}
-jobs=${JOBS:-$([ -n "$DEVICE" ] && nproc || echo 1)}
-[ "$jobs" -le 2 ] || jobs=2
+jobs=${JOBS:-$([ -n "$DEVICE" ] && [ "$(nproc)" -gt 1 ] && echo 2 || echo 1)}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((($(nproc) + jobs - 1) / jobs))}
 
 grid_file=$example/grid.json
-if [ "$subsets" != - ] && [ -e $grid_file ]; then
+if [ "$subset" != - ] && [ -e $grid_file ]; then
     mapfile -t chosen < <("$BIN/python" -c '
 import json, sys
 grid = json.load(open(sys.argv[1]))
@@ -114,10 +116,10 @@ in_parallel() { # lines "RUN SEED FLAGS..." on standard input
     lines=$(cat)
     total=$(wc -l <<<"$lines")
     echo "$rows training examples, $epochs epochs; $total runs, $jobs at a time; logs in $RUNS/*/train.log"
-    xargs -P "$jobs" -L 1 bash examples/common/one.sh "$subsets" <<<"$lines" |
+    xargs -P "$jobs" -L 1 bash examples/common/one.sh "$subset" <<<"$lines" |
         while IFS= read -r line; do echo "[$((++n))/$total] $line"; done
 }
-if [ "$subsets" = - ]; then
+if [ "$subset" = - ]; then
     lines=$(for seed in $SEEDS; do
         echo "standard-0-$seed $seed $(flags standard)" # radius 0 of every method
         for method in $METHODS; do
@@ -139,6 +141,6 @@ for method in $METHODS; do
     compared+=("$method=$(for seed in $SEEDS; do echo "$RUNS/$method-$seed/scores"; done | paste -sd,)")
 done
 echo
-"$BIN/robust-xlt" report "${compared[@]}" --subset "$subsets" --json "$RUNS/report.json"
+"$BIN/robust-xlt" report "${compared[@]}" --subset "$subset" --json "$RUNS/report.json"
 [ -z "${RECORD:-}" ] || "$BIN/python" examples/common/record.py $example "${RECORD/#1/results}" "$grid_file" "$command" \
-    "$subsets" "${shown:-}" "${compared[@]}"
+    "$subset" "${shown:-}" "${compared[@]}"

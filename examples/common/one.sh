@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# One run: fine-tune on the source language, then score SUBSETS zero-shot ("-": none). Called by example.sh.
-#   one.sh SUBSETS RUN SEED [fairseq-train flags ...]
+# One run: fine-tune on the source language, then score SUBSET zero-shot ("-": none). Called by example.sh.
+#   one.sh SUBSET RUN SEED [fairseq-train flags ...]
 # Leaves $RUNS/RUN/{train.log,validate.log,scores/}, and the checkpoint (0.5 GB) if RUN is $KEEP.
 # A run that is done and had the same flags is not done again.
 set -euo pipefail
-subsets=$1 name=$2 seed=$3
+subset=$1 name=$2 seed=$3
 shift 3
 run=$RUNS/$name
-command="$TRAIN $SCORE $subsets $seed $*"
+command="$TRAIN $SCORE $subset $seed $* # data $CONTENT"
 if [ -e "$run/done" ] && [ "$(cat "$run/done")" = "$command" ]; then
     exit 0
 fi
@@ -21,15 +21,15 @@ quiet() { # LOG COMMAND...: on failure show the end of the log
 }
 # Lengths of training are counted for one process; fairseq would start one for each GPU.
 common=(--user-dir fairseq_robust_xlt --task cross_lingual --distributed-world-size 1 ${DEVICE:+"$DEVICE"})
-[ "$subsets" != - ] || set -- "$@" --no-save
+[ "$subset" != - ] || set -- "$@" --no-save
 read -ra train <<<"$TRAIN"
 quiet "$run/train.log" "$BIN/fairseq-train" "${train[@]}" "${common[@]}" \
     --criterion robust_classification --optimizer adam --no-epoch-checkpoints --no-save-optimizer-state \
     --best-checkpoint-metric accuracy --maximize-best-checkpoint-metric \
     --save-dir "$run" --seed "$seed" --log-format json --log-interval 10 "$@"
 read -ra score <<<"$SCORE"
-[ "$subsets" = - ] || quiet "$run/validate.log" "$BIN/fairseq-validate" "${score[@]}" "${common[@]}" \
-    --path "$run/checkpoint_last.pt" --valid-subset "$subsets" --batch-size 64 --scores "$run/scores" --log-format none
+[ "$subset" = - ] || quiet "$run/validate.log" "$BIN/fairseq-validate" "${score[@]}" "${common[@]}" \
+    --path "$run/checkpoint_last.pt" --valid-subset "$subset" --batch-size 64 --scores "$run/scores" --log-format none
 if [ "$name" != "$KEEP" ]; then
     rm -f "$run"/*.pt "$run"/dict.txt "$run"/sentencepiece.bpe.model
 fi

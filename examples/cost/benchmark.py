@@ -23,6 +23,7 @@ import fairseq_robust_xlt
 from fairseq_robust_xlt import recipes
 from fairseq_robust_xlt.encoders import SHAPES, footprint
 from fairseq_robust_xlt.errors import UserError, unknown
+from fairseq_robust_xlt.files import atomic_write
 
 #: A method takes at most this many times its own count.
 LIMIT = 1.05
@@ -169,7 +170,7 @@ def main() -> None:
             "torch": torch.__version__,
             "limit": LIMIT,
         }
-        with open(args.json, "w", encoding="utf-8") as file:
+        with atomic_write(args.json) as file:
             json.dump(about | {"rows": rows}, file, indent=1)
             file.write("\n")
 

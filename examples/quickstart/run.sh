@@ -6,7 +6,7 @@
 #   SEEDS='1 2'  training seeds          JOBS=2  runs side by side
 set -euo pipefail
 benchmark=examples/quickstart/needs.yaml data=examples/quickstart/data
-subsets=test synonyms=$data/synonyms.json
+subset=test synonyms=$data/synonyms.json
 epochs=3 train="--freeze-embeddings --batch-size 16 --lr 3e-4" device=--cpu
 SEEDS=${SEEDS:-1 2} KEEP=${KEEP:-adv-1}
 declare -A grid=([rs-rp]="0.25 0.5 1.0" [adv]="0.003 0.01 0.03 0.1") # declared before it was run, but for ADV's 0.003

@@ -12,6 +12,6 @@ torchrun --nnodes "$NODES" --node_rank "${NODE_RANK:-0}" --nproc_per_node "$GPUS
     --criterion robust_classification --method "${METHOD:-adv}" \
     --bf16 --checkpoint-activations \
     --optimizer adam --adam-eps 1e-8 --clip-norm 1.0 --lr 3e-6 --lr-scheduler polynomial_decay \
-    --warmup-updates 1000 --total-num-update 36816 --batch-size 4 --max-epoch 3 \
+    --warmup-updates 1000 --total-num-update $((36816 * 8 / (NODES * GPUS))) --batch-size 4 --max-epoch 3 \
     --save-interval-updates 2000 --keep-interval-updates 1 --no-epoch-checkpoints --no-save-optimizer-state \
     --best-checkpoint-metric accuracy --maximize-best-checkpoint-metric --save-dir "${SAVE_DIR:-xlmr_xl}" "$@"

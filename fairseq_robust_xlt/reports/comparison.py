@@ -17,8 +17,8 @@ from fairseq_robust_xlt.scoring import Difference
 from fairseq_robust_xlt.scoring import predictions as table
 from fairseq_robust_xlt.scoring.folder import PREDICTIONS
 
-#: language -> example id -> whether the prediction was right
-Correct = dict[str, dict[str, bool]]
+#: language -> example id -> its gold label, and whether the prediction was right
+Correct = dict[str, dict[str, tuple[str, bool]]]
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def load(folder: str | os.PathLike[str], subset: str) -> tuple[str, Correct, flo
     correct: Correct = {}
     for p in table.read(Path(folder) / PREDICTIONS, scores["labels"]):
         if p.subset == subset and p.gold is not None:
-            correct.setdefault(p.languages, {})[p.id] = p.gold == p.predicted
+            correct.setdefault(p.languages, {})[p.id] = scores["labels"][p.gold], p.gold == p.predicted
     return source, correct, zero_shot.get("macro_f1")
 
 
@@ -164,6 +164,7 @@ def compare(
         values = [found for *_, found in parts if found is not None]
         if len(values) == len(parts):
             f1[name] = sum(values) / len(values)
+    reference = next(iter(runs.values()))[0]
     first_source, first, _ = next(iter(loaded.values()))[0]
     scored = sorted(first, key=lambda language: (language != first_source, language))
     ids = {language: sorted(first[language]) for language in scored}
@@ -172,11 +173,18 @@ def compare(
     for name, parts in loaded.items():
         for folder, (_, correct, _) in zip(runs[name], parts, strict=True):
             if {language: sorted(rows) for language, rows in correct.items()} != ids:
-                raise UserError(
-                    f"{folder}: was not scored on the languages and examples of {next(iter(runs.values()))[0]}"
-                )
+                raise UserError(f"{folder}: was not scored on the languages and examples of {reference}")
+            for language, rows in correct.items():
+                for i, (gold, _) in rows.items():
+                    if gold != (there := first[language][i][0]):
+                        raise UserError(
+                            f"{folder}: was not scored on the examples of {reference}: the label of {i} in {language} "
+                            f"is {gold} here and {there} there"
+                        )
         arrays[name] = {
-            language: np.array([[correct[language][i] for i in ids[language]] for _, correct, _ in parts], dtype=float)
+            language: np.array(
+                [[correct[language][i][1] for i in ids[language]] for _, correct, _ in parts], dtype=float
+            )
             for language in scored
         }
     zero_shot = [language for language in scored if language != first_source] or scored[:1]

@@ -6,11 +6,9 @@ from fairseq_robust_xlt.scoring.scores import lines, score
 from fairseq_robust_xlt.scoring.statistics import (
     Difference,
     accuracy_interval,
-    difference,
     difference_of_means,
     holm,
     largest_radius,
-    mcnemar,
 )
 
 __all__ = [
@@ -18,12 +16,10 @@ __all__ = [
     "Prediction",
     "accuracy_interval",
     "add",
-    "difference",
     "difference_of_means",
     "holm",
     "largest_radius",
     "lines",
-    "mcnemar",
     "read",
     "score",
 ]

@@ -93,8 +93,8 @@ def _parse(row: str, classes: dict[str, int], where: str) -> Prediction:
     if len(fields) != len(HEADER):
         raise UserError(f"{where}: {len(fields)} columns, not {len(HEADER)}")
     subset, languages, identifier, gold, predicted, numbers = fields
-    for label in (gold, predicted):
-        if label not in classes and not (label == "" and label is gold):
+    for label in (gold, predicted) if gold else (predicted,):
+        if label not in classes:
             raise UserError(f"{where}: unknown label {label!r}; known: {', '.join(classes)}")
     try:
         probabilities = tuple(float(number) for number in numbers.split(","))

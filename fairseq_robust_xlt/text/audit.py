@@ -21,9 +21,14 @@ def repeated(rows: Sequence[Example]) -> Iterator[str]:
         yield f"{_rows(len(other))} of these with another label, the first {_both(*other[0])}"
 
 
-def leaked(rows: Sequence[Example], training: Collection[tuple[tuple[str, ...], ...]]) -> Iterator[str]:
-    """Rows whose texts the training file has."""
-    seen = [row for row in rows if row.sequences in training]
+def fingerprint(row: Example) -> int:
+    """A number of 64 bits for a row's texts: millions of training rows are looked through with little memory."""
+    return hash(row.sequences)
+
+
+def leaked(rows: Sequence[Example], training: Collection[int]) -> Iterator[str]:
+    """Rows whose texts the training file has, by their fingerprints."""
+    seen = [row for row in rows if fingerprint(row) in training]
     if seen:
         yield f"{_rows(len(seen))} with the texts of a training row, the first {seen[0].where}"
 
@@ -59,12 +64,12 @@ def audit(
     split: str,
     found: Mapping[str, Sequence[Example]],
     source: str,
-    identified: bool,
-    training: Collection[tuple[tuple[str, ...], ...]],
+    identified: bool = False,
+    training: Collection[int] = (),
 ) -> Iterator[str]:
     """One line for each thing that is suspicious in a split.
 
-    `found` has the rows of each language that has any, `training` the texts of the training rows of all languages.
+    `found` has the rows of each language that has any, `training` the fingerprints of all training rows.
     """
     for language, rows in found.items():
         remarks = list(repeated(rows))

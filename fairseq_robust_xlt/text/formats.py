@@ -194,6 +194,8 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
 
 
 def _at(record: dict[str, Any], parts: Sequence[str], where: str, name: str, optional: bool) -> Any:
+    if name in record:  # a key may have a dot in it
+        return record[name]
     value: Any = record
     for part in parts:
         if not isinstance(value, dict) or part not in value:

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,8 @@ def _read(
     examples: dict[str, list[Example]] = {} if language is None else {language: []}
     ids: dict[tuple[str, str], int] = {}
     skip = split == "train" and layout.empty_rows == "skip"
-    skipped: list[tuple[str, int]] = []
+    skipped: list[int] = []
+    read: Counter[str] = Counter()
     for number, values in rows:
         where = f"{path}:{number}"
         code = _language(benchmark, values[at["language"]], where) if "language" in at else language
@@ -134,7 +136,8 @@ def _read(
         if label is None and not (hidden and gold == ""):
             shown, allowed = shortened(repr(gold)), shortened(", ".join(classes))
             raise UserError(f"{where}: unknown label {shown} in {names[at['label']]}; allowed: {allowed}")
-        identifier = str(len(mine) + [other for other, _ in skipped].count(code) if skipped else len(mine))
+        identifier = str(read[code])
+        read[code] += 1
         if "id" in at:
             identifier = _plain(values[at["id"]], names[at["id"]], where)
             _check_id(identifier, number, ids, code, path)
@@ -143,11 +146,11 @@ def _read(
         except EmptyText:
             if not skip:
                 raise
-            skipped.append((code, number))
+            skipped.append(number)
             continue
         mine.append(Example(identifier, code, given, label, where))
     if skipped:
-        _say_skipped(path, [number for _, number in skipped])
+        _say_skipped(path, skipped)
         if not any(examples.values()):
             raise UserError(f"{path}: every row has an empty text")
     return examples

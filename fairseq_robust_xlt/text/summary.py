@@ -10,7 +10,7 @@ from pathlib import Path
 from fairseq_robust_xlt.benchmarks import Benchmark
 from fairseq_robust_xlt.benchmarks.schema import SPLITS
 from fairseq_robust_xlt.errors import UserError
-from fairseq_robust_xlt.text.audit import audit
+from fairseq_robust_xlt.text.audit import audit, fingerprint
 from fairseq_robust_xlt.text.coverage import idle_patterns, strangers
 from fairseq_robust_xlt.text.examples import Example
 from fairseq_robust_xlt.text.formats import quoted_fields
@@ -36,21 +36,26 @@ def summary(benchmark: Benchmark, folder: str | os.PathLike[str], own: bool = Fa
     idle = list(idle_patterns(benchmark, folder)) if own else []
     plain: dict[Path, list[int]] = {}
     notes: list[str] = []
-    training: set[tuple[tuple[str, ...], ...]] = set()
+    training: set[int] = set()
     for split in SPLITS:
-        found = _read(benchmark, folder, split, faults)
-        plain |= _quoted(benchmark, folder, split, [language for language, rows in found.items() if rows])
-        for language, rows in found.items():
+        found: set[str] = set()
+        kept: dict[str, list[Example]] = {}
+        for part in _read(benchmark, folder, split, faults):
             nothing = False
-            if rows is None:
-                continue
-            plural = "" if len(rows) == 1 else "s"
-            yield f"{split:<5} {language:<4} {len(rows):>7} row{plural}: {_labels(benchmark.labels, rows)}"
-        read = {language: rows for language, rows in found.items() if rows}
-        identified = bool(read) and has_ids(benchmark, folder, split, list(read))
-        notes += audit(split, read, benchmark.source, identified, training)
-        if split == "train":
-            training = {row.sequences for rows in read.values() for row in rows}
+            found |= part.keys()
+            read = {language: rows for language, rows in part.items() if rows is not None}
+            plain |= _quoted(benchmark, folder, split, [language for language, rows in read.items() if rows])
+            for language, rows in read.items():
+                plural = "" if len(rows) == 1 else "s"
+                yield f"{split:<5} {language:<4} {len(rows):>7} row{plural}: {_labels(benchmark.labels, rows)}"
+            if split == "train":
+                # There may be millions of them, and no language's are compared with another's.
+                notes += audit(split, read, benchmark.source)
+                training |= {fingerprint(row) for rows in read.values() for row in rows}
+            else:
+                kept |= {language: rows for language, rows in read.items() if rows}
+        if kept:
+            notes += audit(split, kept, benchmark.source, has_ids(benchmark, folder, split, list(kept)), training)
         patterns = list(dict.fromkeys(layout.files[split] for layout in benchmark.layouts if split in layout.files))
         absent = [language for language in benchmark.languages if language not in found]
         needed = [benchmark.source] if split != "test" and benchmark.source in absent else []
@@ -102,25 +107,25 @@ def _quoted(
 
 def _read(
     benchmark: Benchmark, folder: str | os.PathLike[str], split: str, faults: list[str]
-) -> dict[str, list[Example] | None]:
-    """The examples of every language that is there: None for one whose file has a fault, which is added to `faults`."""
+) -> Iterator[dict[str, list[Example] | None]]:
+    """File by file the examples of every language that is there: None for one whose file has a fault, which is added to
+    `faults`."""
     try:
         languages = present(benchmark, folder, split)
     except UserError as error:  # in a file of all languages, so that nobody can say which ones it has
         faults.append(str(error))
         languages = ()
-    found: dict[str, list[Example] | None] = {}
     by_file: dict[Path, list[str]] = {}
     for language in languages:
         if place := locate(benchmark, folder, split, language):
             by_file.setdefault(place[1], []).append(language)
     for mine in by_file.values():
+        found: dict[str, list[Example] | None] = dict.fromkeys(mine)
         try:
             found |= read_languages(benchmark, folder, split, mine)
         except UserError as error:
             faults.append(str(error))
-            found |= dict.fromkeys(mine)
-    return {language: found[language] for language in languages}
+        yield found
 
 
 def _labels(labels: Sequence[str], rows: Sequence[Example]) -> str:

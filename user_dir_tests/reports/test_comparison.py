@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,12 +89,26 @@ def test_a_method_compared_with_itself_is_a_null(tmp_path):
     assert "nulls): other" in found.text()
 
 
-def test_the_order_of_rows_does_not_matter_but_other_examples_are_refused(tmp_path):
-    scores(tmp_path / "a", 0.6, 1)
+def test_the_order_of_rows_does_not_matter(tmp_path):
+    rows = scores(tmp_path / "a", 0.6, 1)
+    signature = {"checkpoint_sha256": "1", "benchmark": {"name": "made"}}
+    scoring.add(tmp_path / "b", signature, rows[::-1], ["a", "b", "c"], source="en")
+    assert reports.compare({"one": [tmp_path / "a"], "other": [tmp_path / "b"]}, "test").difference["other"][0] == 0
+
+
+def test_other_examples_are_refused(tmp_path):
+    rows = scores(tmp_path / "a", 0.6, 1)
     scores(tmp_path / "b", 0.6, 2, n=70)
     scores(tmp_path / "c", 0.6, 3, languages=("en", "sw"))
-    for other in ("b", "c"):
-        with pytest.raises(UserError, match="was not scored on the languages and examples of"):
+    signature = {"checkpoint_sha256": "1", "benchmark": {"name": "made"}}
+    relabelled = [replace(p, gold=2 - p.gold) if (p.languages, p.id) == ("sw", "3") else p for p in rows]
+    scoring.add(tmp_path / "d", signature, relabelled, ["a", "b", "c"], source="en")
+    for other, says in (
+        ("b", "was not scored on the languages and examples of"),
+        ("c", "was not scored on the languages and examples of"),
+        ("d", "the label of 3 in sw is c here and a there"),
+    ):
+        with pytest.raises(UserError, match=says):
             reports.compare({"one": [tmp_path / "a"], "other": [tmp_path / other]}, "test")
 
 

@@ -83,6 +83,7 @@ HEAD = b"subset\tlanguages\tid\tgold\tpredicted\tprobabilities\n"
             ":3: unknown label 'maybe'",
         ),
         (HEAD + b"test\tsw\t1\tneutral\t\t0,1,0\n", ":2: unknown label ''"),
+        (HEAD + b"test\tsw\t1\t\t\t0,1,0\n", ":2: unknown label ''"),
         (HEAD + b"test\tsw\t1\tneutral\tneutral\t0,x,0\n", ":2: probabilities"),
         (HEAD + b"test\tsw\t1\tneutral\tneutral\t0,1\n", ":2: 2 probabilities"),
         (HEAD + b"te\xff", "not UTF-8"),

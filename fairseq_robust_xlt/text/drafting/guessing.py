@@ -38,12 +38,12 @@ def guess(
     options = find_options(columns)
     for column in [*options.columns, *filter(None, [options.beside])] if options else ():
         del left[column.place]
-    language = find_language(left.values())
-    if language:
-        del left[language.place]
     given = _given(columns, label, "--label", where) if label is not None else None
     named = [_given(columns, text, "--text", where) for text in texts]
     said = {column.place for column in (given, *named) if column}
+    language = find_language(column for column in left.values() if column.place not in said)
+    if language:
+        del left[language.place]
     identifier = _identifier([column for column in left.values() if column.place not in said], language)
     if identifier:
         del left[identifier.place]
@@ -75,7 +75,8 @@ def fitted(known: Guess, columns: Sequence[Column], language_in_name: bool) -> G
     places, comments = dict(known.columns), dict(known.comments)
     if places.get("id") not in [column.place for column in columns]:
         places.pop("id", None)
-    language = find_language(columns)
+    others = [place for name, place in known.columns.items() if name != "language"]
+    language = find_language(column for column in columns if column.place not in others)
     if language and not language_in_name and "language" not in places:
         places["language"], comments["language"] = language.place, language.count()
     options = find_options(columns) if known.kind == "choice" else None
@@ -112,7 +113,8 @@ def find_language(columns: Iterable[Column]) -> Column | None:
         words = column.distinct and all(
             re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{1,19}", value) for value in column.distinct
         )
-        sure = len(column.distinct) > 1 and all(map(known_code, column.distinct))
+        # "it" and "hr" may be departments, "si" and "no" answers.
+        sure = column.key not in LABELS and len(column.distinct) > 1 and all(map(known_code, column.distinct))
         if words and (column.key in LANGUAGES or sure):
             return column
     return None
