@@ -26,13 +26,13 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **more}
 
 
-def arguments(script: Path) -> list[str]:
+def arguments(script: Path, nodes: int = 1) -> list[str]:
     """What fairseq-train gets, with the script's variables filled in by bash."""
     text = script.read_text(encoding="utf-8")
     (command,) = re.findall(r"^.*?fairseq-train (.*\"\$@\")$", text.replace("\\\n", " "), re.MULTILINE)
     done = subprocess.run(
         ["bash", "-uc", f"printf '%s\\n' {command}"],
-        env=environment(DATA="DATA", ENCODER="ENCODER"),
+        env=environment(DATA="DATA", ENCODER="ENCODER", NODES=str(nodes), GPUS="8"),
         capture_output=True,
         text=True,
         check=True,
@@ -58,6 +58,12 @@ def test_bash_and_fairseq_read_it(script) -> None:
     processes = {"large": 8, "xl": 8, "xxl": 16}[script.name.split("_")[0]]
     updates = -(-392_702 // (cfg.dataset.batch_size * processes)) * 3
     assert cfg.lr_scheduler.total_num_update == updates
+
+
+def test_two_machines_make_half_as_many_updates() -> None:
+    one, two = (arguments(FOLDER / "xl_torchrun.sh", nodes) for nodes in (1, 2))
+    given = [int(made[made.index("--total-num-update") + 1]) for made in (one, two)]
+    assert given[0] == 2 * given[1]
 
 
 def test_bf16_is_not_taken_for_a_tpu() -> None:
