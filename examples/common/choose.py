@@ -28,8 +28,8 @@ def earlier(out: str, setting: str, n: int, standard: list[float]) -> tuple[dict
     if not Path(out).exists():
         return {}, {}
     found = json.loads(Path(out).read_text(encoding="utf-8"))
-    standards, methods = found["standards"]["english_dev"], found["methods"]
-    if (found["setting"], found["dev_examples"], standards["standard"]) != (setting, n, standard):
+    standards, methods = found.get("standards", {}).get("english_dev", {}), found["methods"]
+    if (found.get("setting"), found["dev_examples"], standards.get("standard")) != (setting, n, standard):
         print(f"{out}: its standard is not that of this grid; replaced, with {', '.join(methods) or 'no method'}")
         return {}, {}
     return standards, {name: {"command": found["command"], **one} for name, one in methods.items()}

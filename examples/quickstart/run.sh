@@ -9,7 +9,11 @@ benchmark=examples/quickstart/needs.yaml data=examples/quickstart/data
 subset=test synonyms=$data/synonyms.json
 epochs=3 train="--freeze-embeddings --batch-size 16 --lr 3e-4" device=--cpu
 SEEDS=${SEEDS:-1 2} KEEP=${KEEP:-adv-1}
-declare -A grid=([rs-rp]="0.25 0.5 1.0" [adv]="0.003 0.01 0.03 0.1") # declared before it was run, but for ADV's 0.003
+# Declared before it was run, but for ADV's 0.003.
+declare -A grid=(
+    [rs-rp]="0.25 0.5 1.0" [adv]="0.003 0.01 0.03 0.1" [fgm]="0.003 0.01 0.03" [r3f]="0.25 0.5 1.0"
+    [freelb]="0.003 0.01 0.03" [r4f]="0.25 0.5 1.0" [smart]="0.003 0.01 0.03" [alum]="0.003 0.01 0.03"
+)
 declare -A radius=()
 source "$(dirname "${BASH_SOURCE[0]}")/../common/example.sh"
 
