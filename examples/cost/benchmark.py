@@ -163,7 +163,7 @@ def main() -> None:
     if args.json:
         machine = torch.cuda.get_device_name() if args.device == "cuda" else platform.processor() or platform.machine()
         about = {
-            "command": sys.argv,
+            "command": [os.path.basename(part) if part == args.json else part for part in sys.argv],
             "machine": machine,
             "threads": torch.get_num_threads(),
             "cores": os.cpu_count(),
