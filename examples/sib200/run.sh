@@ -10,6 +10,6 @@ declare -A grid=(
     [rs-rp]="0.25 0.5 1.0" [adv]="0.01 0.03 0.1" [fgm]="0.02 0.05 0.1" [r3f]="0.25 0.5 1.0"
     [freelb]="0.02 0.05 0.15" [r4f]="0.25 0.5 1.0" [smart]="0.02 0.05 0.15" [alum]="0.02 0.05 0.15"
 )
-declare -A radius=([rs-rp]=0.5 [adv]=0.01 [fgm]=0.05)
+declare -A radius=([rs-rp]=0.5 [adv]=0.01)
 shown="sw ur hi ta te th ar zh"
 source "$(dirname "${BASH_SOURCE[0]}")/../common/example.sh"

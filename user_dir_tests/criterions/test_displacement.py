@@ -43,7 +43,7 @@ def test_an_ascent_on_words_alone(run) -> None:
 
 
 def test_the_ball_of_a_sequence_counts_the_words(run) -> None:
-    training = run("--method", "fgm", "--perturb-scope", "sequence", *WORDS)
+    training = run("--method", "fgm", "--radius", "0.05", "--perturb-scope", "sequence", *WORDS)
     reference = words_alone(training)
     g = reference.gradient(reference.zero) * reference.real.unsqueeze(-1)
     radius = 0.05 * reference.unit * reference.real.sum(1).double().sqrt()[:, None, None]

@@ -44,7 +44,7 @@ def test_projected_gradient_ascent(run, steps) -> None:
 
 
 def test_fast_gradient_method(run) -> None:
-    training = run("--method", "fgm")
+    training = run("--method", "fgm", "--radius", "0.05")
     reference = Reference(training)
     g = reference.gradient(reference.zero)
     delta = 0.05 * reference.unit * g / length(g)
@@ -53,7 +53,7 @@ def test_fast_gradient_method(run) -> None:
 
 def test_signs_in_linf(run) -> None:
     """Goodfellow et al. 2015: radius * sign(g); relative radii count per token, so divided by sqrt(dim)."""
-    training = run("--method", "fgm", "--perturb-norm", "linf")
+    training = run("--method", "fgm", "--radius", "0.05", "--perturb-norm", "linf")
     reference = Reference(training)
     g = reference.gradient(reference.zero)
     delta = 0.05 * reference.unit / 8 * g.sign()
@@ -61,7 +61,7 @@ def test_signs_in_linf(run) -> None:
 
 
 def test_a_ball_of_the_whole_sequence(run) -> None:
-    training = run("--method", "fgm", "--perturb-scope", "sequence")
+    training = run("--method", "fgm", "--radius", "0.05", "--perturb-scope", "sequence")
     reference = Reference(training)
     g = reference.gradient(reference.zero)
     radius = 0.05 * reference.unit * reference.real.sum(1).double().sqrt()[:, None, None]
@@ -90,7 +90,7 @@ def test_freelb(run, steps) -> None:
 @pytest.mark.parametrize("layer", [1, 2])
 def test_noise_at_a_layer(run, layer) -> None:
     """Its unit is the mean norm of the text's own hidden states there."""
-    training = run("--method", "fgm", "--perturb-layer", str(layer))
+    training = run("--method", "fgm", "--radius", "0.05", "--perturb-layer", str(layer))
     reference = Reference(training)
 
     def logits(delta):
@@ -125,7 +125,8 @@ def test_the_shared_clean_pass_is_one_of_its_own(run, sib_folder, encoder_dir, t
     """With dropout: fgm trains on the pass of its first gradient; two forward passes with the same masks agree."""
     from fairseq_robust_xlt.perturbation import added, changed
 
-    training = Training(*train_arguments(sib_folder, encoder_dir, tmp_path, "--method", "fgm", task="sib200"))
+    flags = ("--method", "fgm", "--radius", "0.05")
+    training = Training(*train_arguments(sib_folder, encoder_dir, tmp_path, *flags, task="sib200"))
     batch = next(iter(training.groups()))[0]
     model, criterion = training.model.train(), training.criterion.train()
     model.keep_embedding_norm()

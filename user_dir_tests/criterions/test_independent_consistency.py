@@ -21,7 +21,8 @@ KINDS = ("kl", "symmetric_kl", "js", "mse")
 @pytest.mark.parametrize("kind", KINDS)
 def test_r3f(run, kind, stop) -> None:
     """f(sg(e) + z): the noised pass does not train the word table."""
-    training = run("--method", "r3f", "--consistency", kind, "--consistency-stop", stop, "--consistency-weight", "3")
+    flags = ("--radius", "0.5", "--consistency", kind, "--consistency-stop", stop, "--consistency-weight", "3")
+    training = run("--method", "r3f", *flags)
     reference = Reference(training)
     delta = reference.drawn("uniform", 0.5 * reference.unit)
     clean, noised = reference.logits(reference.zero), reference.logits(delta, detached=True)
