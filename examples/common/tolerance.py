@@ -76,6 +76,11 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=300)
     parser.add_argument("--record", metavar="FOLDER")
     args = parser.parse_args()
+    if args.examples < 1:
+        parser.error(f"--examples {args.examples}: must be 1 or larger")
+    for run in args.runs:
+        if not all(run.partition("=")):
+            parser.error(f"{run}: expected CHECKPOINT=DATA")
     found = [measure(*run.split("=", 1), examples=args.examples) for run in args.runs]
     print(table(found))
     if args.record:

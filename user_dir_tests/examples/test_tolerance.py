@@ -7,9 +7,26 @@ import os
 import subprocess
 import sys
 
+import pytest
 from driving import REPOSITORY
 
 from fairseq_robust_xlt import benchmarks, inference, text
+
+SCRIPT = REPOSITORY / "examples/common/tolerance.py"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run.pt"], "run.pt: expected CHECKPOINT=DATA"),
+        (["a=b", "--examples", "0"], "--examples 0: must be 1 or larger"),
+    ],
+)
+def test_mistakes(arguments, says):
+    done = subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_radius_0_is_the_plain_classifier_and_an_ascent_does_more_than_noise(standard_run, xnli_folder, tmp_path):
@@ -17,7 +34,7 @@ def test_radius_0_is_the_plain_classifier_and_an_ascent_does_more_than_noise(sta
     (tmp_path / "README.md").write_text("Before.\n", encoding="utf-8")
     done = subprocess.run(
         [
-            *(sys.executable, str(REPOSITORY / "examples/common/tolerance.py"), "--record", str(tmp_path)),
+            *(sys.executable, str(SCRIPT), "--record", str(tmp_path)),
             f"{checkpoint}={xnli_folder}",
         ],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
