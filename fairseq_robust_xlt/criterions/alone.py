@@ -44,7 +44,7 @@ def criterion(method: str, teacher: XLMRClassifier | None = None, **flags: Any) 
     stand_in = "alone" if recipes.resolve(method, flags).teacher_weight else None
     config = RobustClassificationConfig(method=method, teacher=stand_in, **flags)
     # A task that scores: the criterion then opens no checkpoint.
-    task = Namespace(target_dictionary=None, makes_noise=True, settings=Namespace(scoring=True))
+    task = Namespace(target_dictionary=None, makes_noise=True, record=None, settings=Namespace(scoring=True))
     made = RobustClassificationCriterion(config, task)
     if stand_in:
         if teacher is None:

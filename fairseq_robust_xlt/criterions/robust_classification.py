@@ -134,7 +134,12 @@ class RobustClassificationCriterion(FairseqCriterion):
             raise UserError("--regression-target: robust_classification is for classification only")
         self.classification_head_name = cfg.classification_head_name
         choice = hasattr(task, "benchmark") and task.benchmark.kind == "choice"
-        self.recipe = recipes.resolve(cfg.method, {name: getattr(cfg, name) for name in recipes.FLAGS}, choice)
+        # A checkpoint is used as it was trained: the recipe file that it was trained with may be elsewhere, or changed.
+        trained = task.record if hasattr(task, "settings") and task.settings.scoring else None
+        if trained:
+            self.recipe = recipes.Recipe.stored(trained.recipe)
+        else:
+            self.recipe = recipes.resolve(cfg.method, {name: getattr(cfg, name) for name in recipes.FLAGS}, choice)
         if cfg.perturb_options == "shared" and hasattr(task, "benchmark") and not choice:
             raise UserError(
                 f"--perturb-options shared: is for a multiple choice, and {task.benchmark.name} is of kind "

@@ -50,7 +50,7 @@ def resolve(method: str, overrides: Mapping[str, Any] | None = None, choice: boo
     values = {**table["defaults"], **(table.get("choice", {}) if choice else {})}
     if variant == "paper":
         if not table.get("paper"):
-            raise UserError(f"--method {method}: {path.name} knows no published values; use --method {name}")
+            raise UserError(f"--method {method}: {path.name} holds no published values; use --method {name}")
         values.update(table["paper"])
     for key, value in (overrides or {}).items():
         if value is None:

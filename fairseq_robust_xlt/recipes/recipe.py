@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -107,6 +108,11 @@ class Recipe:
     def settings(self) -> dict[str, Any]:
         """The resolved values as plain data, for the log and the run record."""
         return asdict(self)
+
+    @classmethod
+    def stored(cls, settings: Mapping[str, Any]) -> Recipe:
+        """The recipe of a run record, which a recipe file may have left: its name may be a path."""
+        return cls(**{f.name: settings[f.name] for f in fields(cls) if f.name in settings})
 
     @property
     def perturbs(self) -> bool:

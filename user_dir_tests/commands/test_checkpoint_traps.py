@@ -10,8 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from driving import Training, load_checkpoint, mistake, run_command, train_arguments, train_in_process
+from driving import (
+    Training,
+    load_checkpoint,
+    mistake,
+    run_command,
+    score_arguments,
+    train_arguments,
+    train_in_process,
+    validate_in_process,
+)
 
+from fairseq_robust_xlt import scoring
 from fairseq_robust_xlt.tasks.config import CrossLingualConfig
 
 
@@ -24,6 +34,21 @@ def test_paths_are_stored_absolute(tmp_path, xnli_folder, encoder_dir, monkeypat
     train_in_process(*arguments)
     stored = load_checkpoint(tmp_path / "run/checkpoint_last.pt")["cfg"]["task"]
     assert (stored["data"], stored["encoder"]) == (str(tmp_path / "data"), str(tmp_path / "encoder"))
+
+
+def test_a_checkpoint_does_not_need_the_recipe_file_of_its_training(tmp_path, xnli_folder, encoder_dir):
+    """It is stored as it was given, and the file may be changed or gone when the checkpoint is used."""
+    recipe, scores = tmp_path / "mine.yaml", tmp_path / "scores"
+    recipe.write_text("defaults: {perturbation: random, perturbed_weight: 1.0, radius: 0.25}", encoding="utf-8")
+    method = ("--method", str(recipe), "--max-update", "2")
+    train_in_process(*train_arguments(xnli_folder, encoder_dir, tmp_path / "run", *method))
+    recipe.unlink()
+    checkpoint = tmp_path / "run/checkpoint_last.pt"
+    validate_in_process(*score_arguments(xnli_folder, checkpoint, "--scores", str(scores)))
+    (subset,) = scoring.read(scores)["subsets"].values()
+    signature = subset["signature"]
+    assert (signature["method"]["method"], signature["method"]["radius"]) == (str(recipe), 0.25)
+    assert signature["cost"] == 6
 
 
 def test_no_flag_reshapes_the_encoder():
