@@ -130,11 +130,16 @@ def test_choice_and_comparison_of_planted_effects(scripts, tmp_path):
     run("tune", cells)
     script("choose.py")
     chosen = json.loads((folder / "chosen.json").read_text(encoding="utf-8"))["tasks"]["topic"]
-    assert {name: given["radius"] for name, given in chosen["methods"].items()} == {"rs-rp": 2.0, "adv": 0, "fgm": 0.5}
+    assert {name: given["radius"] for name, given in chosen["methods"].items()} == {
+        "rs-rp": 2.0,
+        "adv": 0,
+        "fgm": 0.5,
+        "r3f": 2.0,
+    }
     assert chosen["tuned_standard"] == "dropout"
     assert chosen["dev_examples"] == 1000
 
-    run("confirm", [cell for cell in cells if cell.name in ("rs-rp.2", "fgm.0.5") or not cell.radius])
+    run("confirm", [cell for cell in cells if cell.name in ("rs-rp.2", "fgm.0.5", "r3f.2") or not cell.radius])
     script("analyse.py")
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     found = results["tasks"]["topic"]
@@ -149,6 +154,7 @@ def test_choice_and_comparison_of_planted_effects(scripts, tmp_path):
     assert scripts["analyse"].tables(results) in readme
     (row,) = [line for line in readme.splitlines() if line.startswith("| rs-rp 2 |")]
     assert " null |" in row
+    assert len([line for line in readme.splitlines() if line.startswith("| topic: ")]) == 4
     assert "Radius 0 was chosen, which is the standard method: adv." in readme
     before, after = (text.partition("## Results")[0] for text in ((FOLDER / "README.md").read_text("utf-8"), readme))
     assert before == after

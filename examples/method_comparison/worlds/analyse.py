@@ -25,6 +25,12 @@ from fairseq_robust_xlt import scoring
 from fairseq_robust_xlt.files import atomic_write
 
 RESAMPLES = 10_000
+RELATION = {
+    "rank_distance": "distance, rank",
+    "rank_headroom": "headroom, rank",
+    "slope_distance": "distance, slope",
+    "slope_headroom": "headroom, slope",
+}
 Interval = list[float]
 
 
@@ -64,8 +70,7 @@ def relation(method: np.ndarray, standard: np.ndarray, distance: np.ndarray) -> 
             found.append([_rank_correlation(others, far), _rank_correlation(others, headroom), *slopes])
         return np.mean(found, axis=0)
 
-    names = ("rank_distance", "rank_headroom", "slope_distance", "slope_headroom")
-    return dict(zip(names, over_worlds(statistic, len(standard)), strict=True))
+    return dict(zip(RELATION, over_worlds(statistic, len(standard)), strict=True))
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -148,7 +153,24 @@ def tables(results: dict[str, Any]) -> str:
             lines.append("| " + " | ".join(row) + " |")
         if found["not_run"]:
             lines += ["", f"Radius 0 was chosen, which is the standard method: {', '.join(found['not_run'])}."]
-    return "\n".join(lines)
+    return "\n".join([*lines, *relation_table(results["tasks"])])
+
+
+def relation_table(tasks: dict[str, Any]) -> list[str]:
+    """How each method's gain goes with distance and headroom; bold where the interval leaves out 0."""
+    head = ["gain against", *RELATION.values()]
+    lines = ["", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for task, found in tasks.items():
+        for name, values in found["gain_relation"].items():
+            if name not in PLAN["standards"]:
+                row = [f"{task}: {name}", *(_relation(values[key]) for key in RELATION)]
+                lines.append("| " + " | ".join(row) + " |")
+    return lines
+
+
+def _relation(values: Interval) -> str:
+    text = "{:+.2f} [{:+.2f}, {:+.2f}]".format(*values)
+    return f"**{text}**" if values[1] * values[2] > 0 else text
 
 
 def _difference(found: dict[str, Any] | None) -> list[str]:
