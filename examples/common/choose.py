@@ -23,6 +23,14 @@ def is_standard(method: str) -> bool:
     return method.split("-")[0] in ("standard", "dropout", "lr", "epochs")
 
 
+def source_dev(run: Path) -> tuple[int, float]:
+    """The examples of the source language's dev set, and the accuracy there (a fraction) at the end of the training."""
+    log = (run / "train.log").read_text(encoding="utf-8")
+    (n,) = map(int, re.findall(r"\| valid: (\d+) examples in en,", log))
+    (accuracy,) = re.findall(r'"valid_accuracy": "([\d.]+)"', log)
+    return n, round(float(accuracy) / 100, 6)
+
+
 def earlier(out: str, setting: str, n: int, standard: list[float]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The standards and the methods of GRID.json that can stand beside those of a new grid with this standard."""
     if not Path(out).exists():
@@ -39,10 +47,8 @@ def main(folder: str, command: str, setting: str, out: str, *runs: str) -> None:
     grid: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run in sorted(runs):
         method, radius, _ = run.rsplit("-", 2)
-        log = (Path(folder) / run / "train.log").read_text(encoding="utf-8")
-        (n,) = map(int, re.findall(r"\| valid: (\d+) examples in en,", log))
-        (accuracy,) = re.findall(r'"valid_accuracy": "([\d.]+)"', log)  # English dev, at the end of the training
-        grid[method][float(radius)].append(round(float(accuracy) / 100, 6))
+        n, accuracy = source_dev(Path(folder) / run)
+        grid[method][float(radius)].append(accuracy)
     standards, result = earlier(out, setting, n, grid["standard"][0.0])
     for method, points in grid.items():
         if is_standard(method):

@@ -14,7 +14,8 @@
 #   ENCODER=DIR    an encoder directory (default: multilingual-e5-small, made here from a pip package)
 #   METHODS=       recipes, and standards with other settings: dropout-0.3, lr-x2 (twice the learning rate), epochs-x2.33
 #                  (as many epochs, rounded); rs-rp+dropout-0.3 is RS-RP with that setting, fgm+shared FGM with
-#                  --perturb-options shared; the first is the baseline
+#                  --perturb-options shared, fgm@0.05 FGM with that radius; the first is the baseline
+#   TEACHER=FILE   the checkpoint that xtune-stage2 takes as its teacher, such as that of a run of xtune that was kept
 #   SEEDS='1 2'    training seeds
 #   FLAGS=         more flags for each fairseq-train; a later flag wins
 #   KEEP=fgm-1     the run whose checkpoint is kept (METHOD-SEED); the others' are deleted once they are scored
@@ -31,7 +32,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # What is recorded names folders and files, not where they are.
 named() { [ -z "${!1:-}" ] || echo "$1=\$DATA/$(basename "${!1}") "; }
 command="$(named DATA)$(named XCOPA)$(named SYNONYMS)${ENCODER:+ENCODER=$(basename "$ENCODER") }${SMOKE:+SMOKE=1 }\
-${PAIRS:+PAIRS=$PAIRS }${SUBSET:+SUBSET=$SUBSET }${FLAGS:+FLAGS='$FLAGS' }SEEDS='$SEEDS' METHODS='${METHODS% }' bash $example/run.sh"
+${PAIRS:+PAIRS=$PAIRS }${SUBSET:+SUBSET=$SUBSET }${TEACHER:+TEACHER=$TEACHER }${FLAGS:+FLAGS='$FLAGS' }SEEDS='$SEEDS' METHODS='${METHODS% }' bash $example/run.sh"
 if [ "${1:-}" = grid ]; then
     subset=- RUNS=${RUNS:-runs/$name-grid} command+=" grid"
     for method in $METHODS; do
@@ -45,11 +46,15 @@ fi
 export RUNS=${RUNS:-runs/$name} KEEP BIN=${VENV:-.venv}/bin
 encoder=${ENCODER:-.cache/e5-small}
 setting="$([ -n "${SMOKE:-}" ] && echo SMOKE=1 || echo full size), $(basename "$encoder")" # what a grid's radii are for
-for path in "$data" "$score_data" "$synonyms" "$encoder" "$RUNS"; do
+for path in "$data" "$score_data" "$synonyms" "$encoder" "$RUNS" "${TEACHER:-}"; do
     [[ $path != *[[:space:]]* ]] || { echo "error: $path: a path with blanks does not work here" >&2; exit 1; }
 done
 if [ "${1:-}" != grid ] && [[ " $METHODS " = *" rs-da "* ]] && ! [ -e "$synonyms" ]; then
     echo "error: RS-DA: no file $synonyms; give it with SYNONYMS=FILE, or name methods without rs-da in METHODS=" >&2
+    exit 1
+fi
+if [[ " $METHODS " = *" xtune-stage2"[\ +]* ]] && ! [ -f "${TEACHER:-}" ]; then
+    echo "error: xtune-stage2: no file '${TEACHER:-}'; give the checkpoint that it learns from with TEACHER=FILE" >&2
     exit 1
 fi
 if [ -n "${cut:-}" ]; then
@@ -101,6 +106,7 @@ flags() { # METHOD [RADIUS]
             setting=$(flags "${1##*+}")
             echo "$(flags "${1%+*}" $size) ${setting#--method standard}"
             ;;
+        *@*) flags "${1%@*}" "${1#*@}" ;;
         *+shared) echo "$(flags "${1%+shared}" $size) --perturb-options shared" ;;
         standard) echo "--method standard" ;;
         dropout-*) echo "--method standard --dropout ${1#dropout-}" ;;
@@ -108,6 +114,7 @@ flags() { # METHOD [RADIUS]
         epochs-x*) echo "--method standard $(length $(awk -v x="${1#epochs-x}" -v n="$epochs" 'BEGIN {print int(n * x + 0.5)}'))" ;;
         rs-da | ear) echo "--method $1 --synonyms $synonyms" ;;
         xtune) echo "--method xtune --noise synonyms --synonyms $synonyms" ;;
+        xtune-stage2) echo "--method $1 --noise synonyms --synonyms $synonyms --teacher $TEACHER" ;;
         *) echo "--method $1${size:+ --radius $size}" ;;
     esac
 }

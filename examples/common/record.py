@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from choose import is_standard
+from choose import is_standard, source_dev
 from tabulate import tabulate
 
 from fairseq_robust_xlt import reports, scoring
@@ -37,16 +37,19 @@ def results(grid_file: str, command: str, subset: str, runs: dict[str, list[str]
             if name != baseline
         }
     methods = {}
-    # rs-da has nothing to tune but its table of synonyms.
-    tuned_methods = {"rs-da", *grid.get("methods", {})}
+    # RS-DA has nothing to tune but its table of synonyms.
+    chosen = {"rs-da": None} | {name: one["chosen"] for name, one in grid.get("methods", {}).items()}
     for name, one in found["methods"].items():
+        english_dev = [source_dev(Path(scores).parent)[1] for scores in runs[name]]
         signature = scoring.read(runs[name][0])["subsets"][subset]["signature"]
         settings = signature["method"]
+        radius = settings["radius"] if settings["perturbation"] in ("random", "ascent", "virtual") else None
         methods[name] = {
             **{key: one[key] for key in one if key in ("seeds", "accuracy", "mean_of_others", "macro_f1_of_others")},
+            "english_dev": english_dev,
             "cost": signature["cost"],
-            "tuned": is_standard(name) or not tuned_methods.isdisjoint({name, name.split("+")[0]}),
-            "radius": settings["radius"] if settings["perturbation"] in ("random", "ascent", "virtual") else None,
+            "tuned": is_standard(name) or (name in chosen and chosen[name] == radius),
+            "radius": radius,
             "versions": signature["versions"],
         }
     return {
@@ -87,17 +90,19 @@ def table(found: dict[str, Any], shown: list[str]) -> str:
     languages = languages or [language for language in found["examples"] if language != source]
     columns = [*([source] if source else []), *languages]
     others = len(found["examples"]) - bool(source)
-    head = ["", "cost", *columns, f"mean of {others}"]
+    # Where another benchmark is scored, English dev is that of the training's.
+    head = ["", "cost", *([] if source else ["English dev"]), *columns, f"mean of {others}"]
     for baseline in found["against"]:
         head += [f"- {baseline}", "p"]
     head += [f"{third} third" for third in found.get("thirds", ())]
     rows = []
     for name, one in found["methods"].items():
-        label = name if one["radius"] is None else f"{name} {one['radius']:g}"
+        label = name if one["radius"] is None else f"{name.split('@')[0]} {one['radius']:g}"
         row = [label if one["tuned"] else f"{label} *", f"{one['cost']}/3"]
-        row += [f"{100 * one['accuracy'][language]:.1f}" for language in columns] + [
-            f"{100 * one['mean_of_others']:.1f}"
-        ]
+        values = [*(one["accuracy"][language] for language in columns), one["mean_of_others"]]
+        if not source:
+            values.insert(0, sum(one["english_dev"]) / len(one["english_dev"]))
+        row += [f"{100 * value:.1f}" for value in values]
         for against in found["against"].values():
             if name in against:
                 null = " null" if against[name]["p_holm"] > 0.05 else ""
@@ -125,7 +130,11 @@ def table(found: dict[str, Any], shown: list[str]) -> str:
             f"weakest ({weakest}) and best ({best}); their intervals are not corrected for anything."
         )
     if not all(one["tuned"] for one in found["methods"].values()):
-        lines.insert(3, "\n\\* at the recipe's defaults, not tuned.")
+        lines.insert(
+            3,
+            "\n\\* not chosen by a grid: the recipe's defaults, a radius that was given, or a method beside "
+            "another setting at the radius that was chosen without it.",
+        )
     return "\n".join(lines)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,14 @@ def table(found: list[dict[str, Any]]) -> str:
     return tabulate(rows, headers=head, tablefmt="github", disable_numparse=True)
 
 
+def command(arguments: list[str]) -> str:
+    """The command, with folders of data by their names alone."""
+    words = [
+        f"{run}=$DATA/{Path(data).name}" if data else run for run, _, data in (w.partition("=") for w in arguments)
+    ]
+    return f"python examples/common/tolerance.py {' '.join(words)}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="CHECKPOINT=DATA")
@@ -85,7 +94,7 @@ def main() -> None:
     print(table(found))
     if args.record:
         with atomic_write(Path(args.record) / "tolerance.json") as file:
-            json.dump(found, file, indent=1)
+            json.dump({"command": command(sys.argv[1:]), "runs": found}, file, indent=1)
             file.write("\n")
         write_block(Path(args.record) / "README.md", "tolerance", table(found))
 

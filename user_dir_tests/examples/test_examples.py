@@ -217,9 +217,12 @@ def test_the_grid_chooses_on_source_language_dev(checkout, published, encoder_di
     assert "| mixup * " in readme
     assert len(re.findall("<!-- results: .* -->", readme)) == 1
 
-    finished(run(checkout, "sib200", **variables | {"METHODS": "standard mixup", "RECORD": "beside"}))
+    finished(run(checkout, "sib200", **variables | {"METHODS": "standard mixup rs-rp@0.125", "RECORD": "beside"}))
     beside = json.loads((folder / "beside.json").read_text(encoding="utf-8"))
+    given = beside["methods"].pop("rs-rp@0.125")
+    assert (given["radius"], given["tuned"]) == (0.125, False)
     assert beside["methods"] == {name: found["methods"][name] for name in ("standard", "mixup")}
+    assert "| rs-rp 0.125 * " in (folder / "README.md").read_text(encoding="utf-8")
     assert (folder / "README.md").read_text(encoding="utf-8").startswith(readme)
 
 
@@ -239,6 +242,10 @@ def test_the_published_files(checkout, data_root, encoder_dir, name, languages):
         ({}, "DATA: is the folder of the published files"),
         ({"DATA": "a b"}, "error: a b: a path with blanks does not work here"),
         ({"DATA": "nothing"}, "error: RS-DA: no file nothing/../synonyms/counterfitted_neighbors.json"),
+        (
+            {"DATA": "nothing", "METHODS": "xtune-stage2+dropout-0.3"},
+            "error: xtune-stage2: no file ''; give the checkpoint",
+        ),
         ({"DATA": "nothing", "METHODS": "standard"}, "error: no such data folder: nothing"),
     ],
 )

@@ -42,7 +42,9 @@ def test_radius_0_is_the_plain_classifier_and_an_ascent_does_more_than_noise(sta
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    (found,) = json.loads((tmp_path / "tolerance.json").read_text(encoding="utf-8"))
+    recorded = json.loads((tmp_path / "tolerance.json").read_text(encoding="utf-8"))
+    (found,) = recorded["runs"]
+    assert f"{checkpoint}=$DATA/{xnli_folder.name}" in recorded["command"]
     table = benchmarks.load("xnli")
     examples = text.read(table, xnli_folder, "dev", "en")
     predicted = inference.open(str(checkpoint), cpu=True).predict([example.sequences[0] for example in examples])
