@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 import numpy as np
@@ -123,17 +124,20 @@ def test_a_table_that_replaces_nothing_is_the_standard_method_bit_for_bit(
     assert differing(run.model.state_dict(), standard["model"]) == []
 
 
-@pytest.mark.parametrize(("method", "times"), [("xtune", 1), ("ear", 2)])
+@pytest.mark.parametrize(("method", "times"), [("xtune", 1), ("xtune-stage2", 2), ("ear", 2)])
 def test_two_equal_views_have_the_gradient_of_the_standard_method(method, times) -> None:
-    """EAR takes the loss on both. Dropout is on, with the same masks in both."""
+    """Stage 2 and EAR take the loss on both. Dropout is on, with the same masks in both; not for stage 2, whose teacher
+    is the model as it is."""
     torch.manual_seed(2)
-    model, batch = alone.model("xlmr_nano", 50), alone.batch(6, 9, 50)
+    no_dropout = {"dropout": 0.0, "attention_dropout": 0.0} if method == "xtune-stage2" else {}
+    model, batch = alone.model("xlmr_nano", 50, **no_dropout), alone.batch(6, 9, 50)
+    teacher = copy.deepcopy(model) if method == "xtune-stage2" else None
     batch["noised_input"] = batch["net_input"]
     found = []
     for name, flags in (("standard", {}), (method, {"attention_layer": 2} if method == "ear" else {})):
         model.zero_grad()
         torch.manual_seed(3)
-        loss, _, _ = alone.criterion(name, **flags)(model, batch)
+        loss, _, _ = alone.criterion(name, teacher if name == method else None, **flags)(model, batch)
         loss.backward()
         found.append((loss.detach(), [p.grad for p in model.parameters()]))
     (loss, standard), (both, gradients) = found
