@@ -73,7 +73,7 @@ def test_a_ball_of_the_whole_sequence(run) -> None:
 def test_freelb(run, steps) -> None:
     """K points with K - 1 moves between them; the mean of the K losses; one ball and one direction for the sequence."""
     flags = ("--perturb-steps", str(steps), "--perturb-step-size", "0.6", "--perturb-start", "0.5")
-    training = run("--method", "freelb", *flags)
+    training = run("--method", "freelb", "--radius", "0.05", *flags)
     reference = Reference(training)
     tokens = reference.real.sum(1).double()[:, None, None]
     radius = 0.05 * reference.unit * tokens.sqrt()

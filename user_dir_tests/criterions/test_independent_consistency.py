@@ -58,7 +58,7 @@ def test_r3f_as_published(sib_folder, encoder_dir, tmp_path) -> None:
 def test_r4f(run) -> None:
     """The head's last matrix is divided by its largest singular value, as one step of power iteration finds it
     (Miyato et al. 2018, algorithm 1)."""
-    training = run("--method", "r4f", "--consistency-weight", "3")
+    training = run("--method", "r4f", "--radius", "0.5", "--consistency-weight", "3")
     reference = Reference(training)
     matrix = reference.weights.pop(HEAD + "out_proj.weight_orig")
     u = training.model.classification_heads["sentence_classification_head"].out_proj.weight_u.double().clone()
