@@ -94,7 +94,6 @@ def write_scores(folder: Path, dev: float, targets: list[float]) -> None:
     (folder / "scores/scores.json").write_text(json.dumps(scores), encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_choice_and_comparison_of_planted_effects(scripts, tmp_path):
     """fgm helps by 5 points, adv too but only at radii that cost source dev, dropout is the tuned standard."""
     folder = tmp_path / "repository/examples/comparison/worlds"
