@@ -164,6 +164,7 @@ def main() -> None:
         machine = torch.cuda.get_device_name() if args.device == "cuda" else platform.processor() or platform.machine()
         about = {
             "command": [os.path.basename(part) if part == args.json else part for part in sys.argv],
+            "environment": {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")},
             "machine": machine,
             "threads": torch.get_num_threads(),
             "cores": os.cpu_count(),
