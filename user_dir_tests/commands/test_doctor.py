@@ -19,6 +19,7 @@ def test_doctor_says_what_is_here():
     assert done.returncode == 0, done.stdout + done.stderr
     assert "torch " + torch.__version__.split("+")[0] in done.stdout  # the package's version may lack "+cu124"
     assert "the plug-in works here" in done.stdout
+    assert "tested combination: yes" in done.stdout
     for word in ("attention:", "layer norm:", "Adam:", "--user-dir "):
         assert word in done.stdout
     assert "Traceback" not in done.stderr

@@ -256,6 +256,12 @@ def test_what_is_missing_is_said_before_anything_starts(checkout, variables, exp
     assert not (checkout / "runs/xnli/standard-1").exists()
 
 
+def test_a_comparison_has_its_synonyms_before_its_grid(checkout):
+    done = run(checkout, "method_comparison", "xnli", DATA="nothing")
+    assert done.returncode == 1
+    assert "error: RS-DA: give its synonym table with SYNONYMS=FILE" in done.stderr
+
+
 def test_a_grid_has_the_methods_that_declare_one(checkout):
     done = run(checkout, "xnli", "grid", DATA="nothing", METHODS="standard smart")
     assert done.returncode == 1
