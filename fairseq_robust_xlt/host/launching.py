@@ -1,4 +1,4 @@
-"""Processes: launches that fairseq gets wrong on the CPU, `--bf16`, and data workers and threads that never end."""
+"""Processes: launches that fairseq gets wrong on the CPU, `--bf16`, and data workers and threads that do not end."""
 
 from __future__ import annotations
 
@@ -28,9 +28,23 @@ def launch_or_say_how() -> None:
     @functools.wraps(call_main)
     def checked_call_main(cfg, main, **kwargs):
         check_launch(cfg)
-        return call_main(cfg, main, **kwargs)
+        result = call_main(cfg, main, **kwargs)
+        end_process_group()
+        return result
 
     distributed_utils.call_main = checked_call_main
+
+
+def end_process_group() -> None:
+    """Join the threads of the process group that fairseq works with and leaves running: one that still holds a tensor
+    as the interpreter ends aborts the process (exit status 134) after everything is done. Not after a failure: they
+    may wait for a process that is gone, and what failed should be seen at once."""
+    import torch
+    from fairseq.distributed import utils as distributed_utils
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+        vars(distributed_utils.get_global_group).pop("_global_group", None)  # its threads end with the last reference
 
 
 def check_launch(cfg) -> None:

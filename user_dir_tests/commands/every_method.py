@@ -48,6 +48,7 @@ def main(out: Path, data: Path, encoder: Path, synonyms: str, teacher: str, meth
         assert not overflow or [log["non_finite"] for log in logs] == [1] * UPDATES, logs
         found[method] = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     torch.save(found, out / f"rank{rank}.pt")
+    host.end_process_group()
 
 
 def overflow_where_moved(encoder) -> None:

@@ -226,6 +226,37 @@ def test_full_sharding_wants_fairscale_and_gpus(
     assert message in said
 
 
+def test_threads_of_the_processes_end_with_the_training(tmp_path, xnli_folder, encoder_dir):
+    """One that is at work while the interpreter ends aborts it, after a training that has done everything."""
+    script = tmp_path / "threads.py"
+    script.write_text(
+        """
+import torch.distributed.nn  # a default argument there would keep the group that is the default when it is imported
+from pathlib import Path
+from fairseq.trainer import Trainer
+from fairseq_cli.train import cli_main
+from fairseq_robust_xlt import host
+def threads():
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
+step = Trainer.train_step
+def train_step(*args, **kwargs):
+    assert threads(), "no thread to wait for"
+    return step(*args, **kwargs)
+Trainer.train_step = train_step
+host.prepare()
+cli_main()
+print("left:", threads())
+""",
+        encoding="utf-8",
+    )
+    launch = ("--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", str(script))
+    arguments = train_arguments(xnli_folder, encoder_dir, tmp_path / "run", "--max-update", "2")
+    done = run_command("torchrun", *launch, *arguments)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.count("left: []") == 2, done.stdout[-2000:]
+
+
 def test_two_processes_resume_under_weights_only_and_score_each_example_once(alone, tmp_path, xnli_folder, encoder_dir):
     arguments = train_arguments(
         xnli_folder, encoder_dir, tmp_path / "run", *settings("adv", "--ddp-backend", "legacy_ddp")
