@@ -7,10 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from driving import PACKAGE, REPOSITORY
+
+import fairseq_robust_xlt
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 # The commands give --arch xlmr_mini and xlmr_base: flags that come later win.
@@ -80,3 +83,16 @@ def test_xnli_recipe(folder):
 def test_encoder_check(folder):
     (check,) = [c.split("#")[0] for c in commands("robust-xlt encoder check")]
     assert "use it with: --arch xlmr_nano" in run(check, folder)
+
+
+def test_every_flag_of_the_criterion_and_the_task_is_named():
+    """fairseq's --help shows none of them: the README is where they are found."""
+    fairseq_robust_xlt.register()
+    from fairseq_robust_xlt.criterions.robust_classification import RobustClassificationConfig
+    from fairseq_robust_xlt.tasks.config import CrossLingualConfig
+
+    fairseqs_own = {"data", "seed", "regression_target", "persistent_workers", "reuse_dataloader"}
+    names = {f.name for config in (RobustClassificationConfig, CrossLingualConfig) for f in fields(config)}
+    flags = {"--" + name.replace("_", "-") for name in names - fairseqs_own if not name.startswith("_")}
+    named = set(re.findall(r"--[a-z][a-z0-9-]*", README))
+    assert not {flag for flag in flags if flag not in named}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from driving import REPOSITORY
@@ -29,6 +30,17 @@ def test_every_method_with_a_ball_has_them() -> None:
 def test_the_smaller_of_two_that_were_chosen(method: str) -> None:
     chosen = [grid(example)["methods"][method]["chosen"] for example in TASKS[method]]
     assert recipes.resolve(method).radius == min(chosen) > 0
+
+
+def test_the_table_in_the_readme() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| ([\d.]+) \|(.*)\|(.*)\|(.*)\|$", readme, re.MULTILINE)
+    assert {name for name, *_ in rows} == TASKS.keys()
+    for name, default, *columns in rows:
+        assert float(default) == recipes.resolve(name).radius
+        for example, value in zip(("sib200", "xnli", "quickstart"), columns, strict=True):
+            chosen = grid(example)["methods"].get(name, {}).get("chosen")
+            assert (float(value) if value.strip() else None) == chosen, (name, example)
 
 
 @pytest.mark.parametrize("method", ["rs-rp", "adv", "r3f"])
