@@ -117,7 +117,7 @@ def table(found: dict[str, Any], shown: list[str]) -> str:
     examples = "/".join(str(n) for n in sorted(set(found["examples"].values())))
     lines = [
         f"Accuracy in percent on {found['subset']} ({examples} rows a language), mean over {seeds}; differences "
-        "of the mean with 95 % intervals; p: Holm-corrected over the methods; *null*: p above 0.05.",
+        "of the mean with 95 % intervals; p: Holm-corrected over the methods; *null*: p above 0.05; intervals are not corrected.",
         "",
         tabulate(rows, headers=head, tablefmt="github", disable_numparse=True).replace(" null", " *null*"),
         "",
@@ -127,7 +127,7 @@ def table(found: dict[str, Any], shown: list[str]) -> str:
         weakest, best = (" ".join(third["languages"]) for third in found["thirds"].values())
         lines[0] += (
             f" Thirds: differences to {next(iter(found['against']))} in the languages in which the other standards are "
-            f"weakest ({weakest}) and best ({best}); their intervals are not corrected for anything."
+            f"weakest ({weakest}) and best ({best})."
         )
     if not all(one["tuned"] for one in found["methods"].values()):
         lines.insert(

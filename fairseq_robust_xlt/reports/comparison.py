@@ -118,7 +118,7 @@ class Comparison:
         return [
             "Brackets: 95 % intervals, examples (paired over methods and languages) and seeds resampled; p of the same "
             f"ones, Holm-corrected over {len(self.difference)}.",
-            f"Told from 0: {', '.join(clear) or 'none'}. Not told from 0 (nulls): {', '.join(nulls) or 'none'}.",
+            f"Significant: {', '.join(clear) or 'none'}. Nulls (p above 0.05): {', '.join(nulls) or 'none'}.",
             f"{fewest} rows a language can show differences of the mean of about {100 * width:.0f} points and "
             f"more; in a single language they cannot tell less than about {100 * language:.0f} points from chance, "
             "and they cannot rank methods that are closer than that.",

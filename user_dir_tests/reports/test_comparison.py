@@ -64,8 +64,8 @@ def test_accuracies_means_and_differences(tmp_path):
     assert 0 < difference.low < difference.estimate < difference.high
     assert "standard" not in found.difference
     text = found.text()
-    assert "Told from 0: fgm" in text
-    assert "nulls): none" in text
+    assert "Significant: fgm" in text
+    assert "Nulls (p above 0.05): none" in text
     assert text.splitlines()[2].split()[-1] == "macro-F1"
     assert text.splitlines()[5].split()[-1] == f"{100 * found.macro_f1['fgm']:.1f}"
 
@@ -86,7 +86,7 @@ def test_a_method_compared_with_itself_is_a_null(tmp_path):
     scores(tmp_path / "a", 0.6, 1)
     found = reports.compare({"one": [tmp_path / "a"], "other": [tmp_path / "a"]}, "test")
     assert found.difference["other"] == (0.0, 0.0, 0.0, 1.0)
-    assert "nulls): other" in found.text()
+    assert "Nulls (p above 0.05): other" in found.text()
 
 
 def test_the_order_of_rows_does_not_matter(tmp_path):
