@@ -117,7 +117,8 @@ def table(found: dict[str, Any], shown: list[str]) -> str:
     examples = "/".join(str(n) for n in sorted(set(found["examples"].values())))
     lines = [
         f"Accuracy in percent on {found['subset']} ({examples} rows a language), mean over {seeds}; differences "
-        "of the mean with 95 % intervals; p: Holm-corrected over the methods; *null*: p above 0.05; intervals are not corrected.",
+        "of the mean with 95 % intervals; p: Holm-corrected over the methods; *null*: p above 0.05; intervals are not "
+        "corrected.",
         "",
         tabulate(rows, headers=head, tablefmt="github", disable_numparse=True).replace(" null", " *null*"),
         "",
