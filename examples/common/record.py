@@ -113,7 +113,7 @@ def table(found: dict[str, Any], shown: list[str]) -> str:
             row.append(interval(third["difference"][name]) if name in third["difference"] else "")
         rows.append(row)
     seeds = "/".join(str(n) for n in sorted({one["seeds"] for one in found["methods"].values()}))
-    seeds += " seed" if seeds == "1" else " seeds"
+    seeds += " seed (intervals are those of the test examples alone)" if seeds == "1" else " seeds"
     examples = "/".join(str(n) for n in sorted(set(found["examples"].values())))
     lines = [
         f"Accuracy in percent on {found['subset']} ({examples} rows a language), mean over {seeds}; differences "

@@ -17,6 +17,9 @@ from fairseq_robust_xlt.scoring import Difference
 from fairseq_robust_xlt.scoring import predictions as table
 from fairseq_robust_xlt.scoring.folder import PREDICTIONS
 
+#: Fewer runs than these underestimate how much seeds differ.
+ENOUGH_SEEDS = 5
+
 #: language -> example id -> its gold label, and whether the prediction was right
 Correct = dict[str, dict[str, tuple[str, bool]]]
 
@@ -35,6 +38,11 @@ class Comparison:
     macro_f1:   method -> mean macro-F1 over `others` and seeds; empty where it was not scored (multiple choice) or
                 where languages were named
     seeds:      method -> number of runs
+    aligned:    whether it is known which rows of the languages are translations of each other: those with the same id.
+                Where ids are row numbers and the languages have different numbers of rows it is not, and their rows
+                were resampled language by language
+    single:     half the width of the 95 % interval of a difference in a single language, without the spread of seeds:
+                the median over methods and languages
     """
 
     subset: str
@@ -48,6 +56,8 @@ class Comparison:
     p_holm: Mapping[str, float]
     macro_f1: Mapping[str, float]
     seeds: Mapping[str, int]
+    aligned: bool
+    single: float
 
     def asdict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -55,6 +65,7 @@ class Comparison:
             "subset": self.subset,
             "source": self.source,
             "examples": dict(self.examples),
+            "aligned": self.aligned,
             "methods": {
                 name: {
                     "seeds": self.seeds[name],
@@ -113,16 +124,24 @@ class Comparison:
             return []
         # The median: a method that went wrong with one of the seeds says nothing of the others.
         width = float(np.median([(d.high - d.low) / 2 for d in self.difference.values()]))
-        fewest = min(self.examples.values())
-        language = 1.96 * (2 * 0.25 * 0.4 / fewest) ** 0.5
-        return [
-            "Brackets: 95 % intervals, examples (paired over methods and languages) and seeds resampled; p of the same "
-            f"ones, Holm-corrected over {len(self.difference)}.",
+        fewest, seeds = min(self.examples.values()), min(self.seeds.values())
+        what = "examples (paired over methods and languages)" + (" and seeds resampled" if seeds > 1 else " resampled")
+        lines = [
+            f"Brackets: 95 % intervals, {what}; p of the same ones, Holm-corrected over {len(self.difference)}.",
             f"Significant: {', '.join(clear) or 'none'}. Nulls (p above 0.05): {', '.join(nulls) or 'none'}.",
-            f"{fewest} rows a language can show differences of the mean of about {100 * width:.0f} points and "
-            f"more; in a single language they cannot tell less than about {100 * language:.0f} points from chance, "
-            "and they cannot rank methods that are closer than that.",
+            f"{fewest} rows a language can show differences of the mean of about {100 * width:.1f} points and "
+            f"more, in a single language of about {100 * self.single:.1f}; they cannot rank methods that are closer.",
         ]
+        if seeds == 1:
+            lines.append("One seed: intervals and p say nothing of what another seed would give.")
+        elif seeds < ENOUGH_SEEDS:
+            lines.append(f"{seeds} seeds: their spread is underestimated; {ENOUGH_SEEDS} or more show it.")
+        if not self.aligned:
+            lines.append(
+                "Rows have no ids and the languages different numbers of them: they were resampled language by "
+                "language, so intervals are too short if they are translations of each other."
+            )
+        return lines
 
 
 def load(folder: str | os.PathLike[str], subset: str) -> tuple[str, Correct, float | None]:
@@ -146,6 +165,24 @@ def load(folder: str | os.PathLike[str], subset: str) -> tuple[str, Correct, flo
     return source, correct, zero_shot.get("macro_f1")
 
 
+def _check_runs(name: str, folders: Sequence[str | os.PathLike[str]], subset: str) -> None:
+    """Raise `UserError` where one run is given twice, or runs of different methods are."""
+    seen: dict[str, Any] = {}
+    for folder in folders:
+        signature = scoring.read(folder)["subsets"].get(subset, {}).get("signature", {})
+        checkpoint = signature.get("checkpoint_sha256")
+        if checkpoint and checkpoint in seen:
+            raise UserError(f"{name}: {folder} and {seen[checkpoint][0]} have scores of the same checkpoint")
+        method = {key: value for key, value in (signature.get("method") or {}).items() if key != "method"}
+        for other, theirs in seen.values():
+            if key := next((key for key in (*method, *theirs) if method.get(key) != theirs.get(key)), None):
+                raise UserError(
+                    f"{name}: {folder} and {other} are no seeds of one method: {key} is {method.get(key)} in the "
+                    f"first and {theirs.get(key)} in the second"
+                )
+        seen[checkpoint or str(folder)] = folder, method
+
+
 def compare(
     runs: Mapping[str, Sequence[str | os.PathLike[str]]],
     subset: str,
@@ -155,9 +192,11 @@ def compare(
     """Compare methods; `runs` maps a method's name to the scores folders of its seeds. The baseline is the first
     unless it is named; means and differences are over all languages that were never trained on unless some are named.
 
-    Raises `UserError` where two runs were not scored on the same examples, and for a language that was not scored or
-    was trained on.
+    Raises `UserError` where two runs were not scored on the same examples, where the runs of a name are not seeds of
+    one method, and for a language that was not scored or was trained on.
     """
+    for name, folders in runs.items():
+        _check_runs(name, folders, subset)
     loaded = {name: [load(folder, subset) for folder in folders] for name, folders in runs.items()}
     f1: dict[str, float] = {}
     for name, parts in loaded.items():
@@ -193,14 +232,12 @@ def compare(
             raise unknown("language", language, zero_shot, "--languages")
     if languages is not None:
         zero_shot, f1 = [language for language in zero_shot if language in languages], {}
-    parallel = all(ids[language] == ids[zero_shot[0]] for language in zero_shot)
-    outcomes = {name: [by_language[language] for language in zero_shot] for name, by_language in arrays.items()}
-    if parallel:  # an example is drawn in all languages at once
-        outcomes = {name: [np.mean(parts, axis=0)] for name, parts in outcomes.items()}
+    groups, aligned = _groups({language: ids[language] for language in zero_shot})
+    outcomes = {name: [_together(by_language, ids, group) for group in groups] for name, by_language in arrays.items()}
     baseline = baseline or next(iter(runs))
-    difference = {
-        name: scoring.difference_of_means(outcomes[name], outcomes[baseline]) for name in outcomes if name != baseline
-    }
+    others = [name for name in outcomes if name != baseline]
+    difference = {name: scoring.difference_of_means(outcomes[name], outcomes[baseline]) for name in others}
+    widths = [_half_width(arrays[name][lang], arrays[baseline][lang]) for name in others for lang in zero_shot]
     accuracy = {
         name: {language: float(array.mean()) for language, array in by_language.items()}
         for name, by_language in arrays.items()
@@ -217,4 +254,35 @@ def compare(
         p_holm=dict(zip(difference, scoring.holm([found.p for found in difference.values()]), strict=True)),
         macro_f1=f1,
         seeds={name: len(folders) for name, folders in runs.items()},
+        aligned=aligned,
+        single=float(np.median(widths)) if widths else 0.0,
     )
+
+
+def _groups(ids: Mapping[str, list[str]]) -> tuple[list[list[str]], bool]:
+    """Groups of languages in which an id is the same example in all, and whether all languages are one such group."""
+    languages, lists = list(ids), list(ids.values())
+    if all(found == lists[0] for found in lists):
+        return [languages], True
+    # Row numbers: once a row is left out of one language, equal numbers are different examples.
+    if all(set(found) == {str(number) for number in range(len(found))} for found in lists):
+        return [[language] for language in languages], False
+    return [languages], True
+
+
+def _together(
+    outcomes: Mapping[str, NDArray[np.float64]], ids: Mapping[str, list[str]], languages: Sequence[str]
+) -> NDArray[np.float64]:
+    """[seeds, languages, examples]: NaN where a language lacks an example that another has."""
+    places = {i: place for place, i in enumerate(sorted(set().union(*(ids[language] for language in languages))))}
+    seeds = len(outcomes[languages[0]])
+    found = np.full((seeds, len(languages), len(places)), np.nan)
+    for row, language in enumerate(languages):
+        found[:, row, [places[i] for i in ids[language]]] = outcomes[language]
+    return found
+
+
+def _half_width(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Of the 95 % interval of the difference in one language, from the spread over its examples [seeds, examples]."""
+    paired = a.mean(axis=0) - b.mean(axis=0)
+    return float(1.96 * paired.std() / len(paired) ** 0.5)

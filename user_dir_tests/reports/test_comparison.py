@@ -19,7 +19,7 @@ from fairseq_robust_xlt.scoring import Prediction
 LANGUAGES = ("en", "sw", "ur")
 
 
-def scores(folder, right: float, seed: int, languages=LANGUAGES, n=80, source="en"):
+def scores(folder, right: float, seed: int, languages=LANGUAGES, n=80, source="en", method=None):
     """A scores folder whose predictions are right with the given probability."""
     rng = random.Random(seed)
     rows = []
@@ -28,7 +28,7 @@ def scores(folder, right: float, seed: int, languages=LANGUAGES, n=80, source="e
             gold = i % 3
             predicted = gold if rng.random() < right else (gold + 1) % 3
             rows.append(Prediction("test", language, str(i), gold, predicted, (0.5, 0.3, 0.2)))
-    signature = {"checkpoint_sha256": f"{seed}", "benchmark": {"name": "made"}}
+    signature = {"checkpoint_sha256": f"{seed}", "benchmark": {"name": "made"}, "method": method}
     scoring.add(folder, signature, rows, ["a", "b", "c"], source=source)
     return rows
 
@@ -171,3 +171,79 @@ def test_languages_with_other_examples(tmp_path):
     assert found.difference["b"].estimate == pytest.approx(found.mean["b"] - found.mean["a"])
     assert found.text().splitlines()[4].split() == ["rows", "90", "90", "70"]
     assert "can show differences" not in reports.compare({"a": [tmp_path / "a"]}, "test").text()
+
+
+def without(folder, rows, language: str, ids: set[str], rename=lambda i: i):
+    """A scores folder that lacks some rows in one language."""
+    kept = [p for p in rows if p.languages != language or p.id not in ids]
+    kept = [replace(p, id=rename(p.id)) if p.languages == language else p for p in kept]
+    scoring.add(
+        folder, {"checkpoint_sha256": str(folder), "benchmark": {"name": "made"}}, kept, ["a", "b", "c"], source="en"
+    )
+
+
+def test_a_row_that_one_language_lacks_leaves_the_interval_as_it_is(tmp_path):
+    """Rows with the same id are translations of each other: drawn by themselves, they would look like more examples."""
+    runs = {}
+    for name, right, seed in (("a", 0.5, 1), ("b", 0.6, 2)):
+        rng, rows = random.Random(seed), []
+        for i in range(200):
+            hit = rng.random() < right  # the same in all languages
+            rows += [Prediction("test", x, f"q{i}", 0, 0 if hit else 1, (0.5, 0.3, 0.2)) for x in ("en", *"stuvwz")]
+        signature = {"checkpoint_sha256": name, "benchmark": {"name": "made"}}
+        scoring.add(tmp_path / name, signature, rows, ["a", "b", "c"], source="en")
+        without(tmp_path / f"{name}-less", rows, "s", {"q7"})
+        numbered = [replace(p, id=p.id[1:]) for p in rows]
+        without(tmp_path / f"{name}-numbered", numbered, "s", {"7"}, lambda i: str(int(i) - (int(i) > 7)))
+        runs[name] = tmp_path / name
+    whole, less, numbered = (
+        reports.compare({name: [f"{run}{suffix}"] for name, run in runs.items()}, "test")
+        for suffix in ("", "-less", "-numbered")
+    )
+    widths = [found.difference["b"].high - found.difference["b"].low for found in (whole, less, numbered)]
+    assert widths[1] == pytest.approx(widths[0], rel=0.05)
+    assert widths[2] < 0.6 * widths[0]
+    assert (whole.aligned, less.aligned, numbered.aligned) == (True, True, False)
+    assert "intervals are too short" in numbered.text()
+    assert "intervals are too short" not in less.text()
+    assert numbered.asdict()["aligned"] is False
+
+
+def test_few_seeds_are_said(tmp_path):
+    folders = {seed: tmp_path / f"{seed}" for seed in range(12)}
+    for seed, folder in folders.items():
+        scores(folder, 0.6, seed)
+    one, three, five = (
+        reports.compare({"a": [folders[i] for i in range(n)], "b": [folders[6 + i] for i in range(n)]}, "test").text()
+        for n in (1, 3, 5)
+    )
+    assert "seeds resampled" not in one
+    assert "One seed: " in one
+    assert "3 seeds: their spread is underestimated" in three
+    assert "underestimated" not in five
+
+
+def test_what_a_single_language_can_show(tmp_path):
+    rows = {name: scores(tmp_path / name, right, seed) for name, right, seed in (("a", 0.9, 1), ("b", 0.92, 2))}
+    found = reports.compare({name: [tmp_path / name] for name in rows}, "test")
+    widths = []
+    for language in ("sw", "ur"):
+        a, b = ([p.gold == p.predicted for p in rows[name] if p.languages == language] for name in "ab")
+        widths.append(1.96 * np.std(np.subtract(a, b, dtype=float)) / 80**0.5)
+    assert found.single == pytest.approx(np.median(widths))
+    assert f"in a single language of about {100 * found.single:.1f}" in found.text()
+
+
+def test_runs_of_one_name_are_seeds_of_one_method(tmp_path):
+    for name, seed, method in (
+        ("a", 1, {"method": "adv", "radius": 0.01}),
+        ("b", 2, {"method": "/there/adv.yaml", "radius": 0.01}),
+        ("c", 3, {"method": "adv", "radius": 0.03}),
+    ):
+        scores(tmp_path / name, 0.6, seed, method=method)
+    a, b, c = (tmp_path / name for name in "abc")
+    reports.compare({"one": [a, b], "other": [a]}, "test")
+    with pytest.raises(UserError, match=f"one: {a} and {a} have scores of the same checkpoint"):
+        reports.compare({"one": [a, b, a]}, "test")
+    with pytest.raises(UserError, match="no seeds of one method: radius is 0.03 in the first and 0.01 in the second"):
+        reports.compare({"one": [a, c]}, "test")

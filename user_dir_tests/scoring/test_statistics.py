@@ -78,6 +78,38 @@ def test_languages_with_examples_of_their_own() -> None:
         difference_of_means(a, b[::-1])
 
 
+def test_languages_that_lack_some_of_the_examples() -> None:
+    """By brute force: an example is drawn in all languages that have it, and each language's mean is over what it has.
+    The interval is about that of the complete set."""
+    rng = np.random.default_rng(5)
+    easy = rng.random((1, 1, 200))
+    whole_a = (rng.random((3, 4, 200)) < 0.1 + 0.8 * easy).astype(float)
+    whole_b = np.where(rng.random((1, 1, 200)) < 0.3, rng.random((3, 4, 200)) < 0.5, whole_a).astype(float)
+    a, b = whole_a.copy(), whole_b.copy()
+    missing = rng.random((4, 200)) < 0.05
+    a[:, missing], b[:, missing] = np.nan, np.nan
+    found = difference_of_means([a], [b])
+    values = []
+    for _ in range(3000):
+        seeds_a, seeds_b, examples = rng.integers(0, 3, 3), rng.integers(0, 3, 3), rng.integers(0, 200, 200)
+        of_a, of_b = (side[seeds][:, :, examples] for side, seeds in ((a, seeds_a), (b, seeds_b)))
+        values.append(np.nanmean(of_a, axis=(0, 2)).mean() - np.nanmean(of_b, axis=(0, 2)).mean())
+    low, high = np.quantile(values, [0.025, 0.975])
+    width = found.high - found.low
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.08 * (high - low))
+    complete = difference_of_means([whole_a], [whole_b])
+    assert width == pytest.approx(complete.high - complete.low, rel=0.1)
+
+
+def test_a_language_with_one_example() -> None:
+    """Replicates may miss it."""
+    a = np.array([[[1.0, 0.0, 1.0, 1.0], [np.nan, np.nan, np.nan, 1.0]]])
+    b = np.array([[[0.0, 0.0, 1.0, 0.0], [np.nan, np.nan, np.nan, 0.0]]])
+    found = difference_of_means([a], [b])
+    assert found.estimate == pytest.approx((0.5 + 1.0) / 2)
+    assert np.isfinite(found).all()
+
+
 def test_difference_is_paired_and_reproducible() -> None:
     rng = np.random.default_rng(0)
     a = rng.integers(0, 2, (1, 500))
@@ -120,6 +152,9 @@ def test_difference_covers_what_it_says() -> None:
         ([[0, 2]], [[0, 1]], "between 0 and 1"),
         ([0, 1], [[0, 1]], "shape"),
         ([[]], [[]], "non-empty"),
+        ([[[0, 1], [np.nan, np.nan]]], [[[0, 1], [np.nan, np.nan]]], "at least one"),
+        ([[[0, 1], [0, np.nan]]], [[[0, 1], [np.nan, 0]]], "same ones"),
+        ([[0, np.nan], [0, 1]], [[0, 1]], "same examples"),
     ],
 )
 def test_difference_refuses(a: list, b: list, message: str) -> None:
