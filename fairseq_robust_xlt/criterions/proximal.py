@@ -33,8 +33,13 @@ class Proximal:
         """
         if update == self.update:
             return
-        if update and not self.average:
-            raise UserError("--bregman-weight: the checkpoint holds no running average to go on from")
+        if not update:
+            self.average = {}  # a fresh start from a checkpoint brings that of the run before
+        elif not self.average:
+            raise UserError(
+                "--bregman-weight: the checkpoint holds no running average to go on from, or --reset-dataloader has "
+                "left it out; with --reset-optimizer the run starts anew"
+            )
         parameters = dict(unwrapped(model).named_parameters())
         for name, parameter in parameters.items():
             if not parameter.requires_grad:

@@ -17,7 +17,7 @@ from fairseq_robust_xlt.criterions.passes import Passes, fairscale_wrapper
 from fairseq_robust_xlt.criterions.proximal import Proximal
 from fairseq_robust_xlt.criterions.teacher import Teacher
 from fairseq_robust_xlt.errors import UserError
-from fairseq_robust_xlt.perturbation import unwrapped
+from fairseq_robust_xlt.perturbation import find_word_embeddings, unwrapped
 
 logger = logging.getLogger(__name__)
 
@@ -175,6 +175,7 @@ class RobustClassificationCriterion(FairseqCriterion):
         """Our tasks say the same before the model is built; with fairseq's own this is the first to see the wrapper."""
         if not self.recipe.one_pass and (wrapper := fairscale_wrapper(model)):
             self.recipe.check_wrapper(wrapper)
+        find_word_embeddings(model)  # says so of another architecture
         heads: Any = unwrapped(model).classification_heads
         layer = heads[self.classification_head_name].out_proj
         if self.recipe.spectral_norm and not hasattr(layer, "weight_orig"):

@@ -19,6 +19,7 @@ from fairseq_robust_xlt.host.launching import (
     end_workers_with_their_epoch,
     gather_on_any_device,
     launch_or_say_how,
+    leave_out_empty_batches,
 )
 from fairseq_robust_xlt.host.layers import is_layer_copy, without_layer_copies
 from fairseq_robust_xlt.host.loading import (
@@ -88,6 +89,7 @@ def prepare() -> None:
     launch_or_say_how()
     ddp_on_cpu()
     gather_on_any_device()
+    leave_out_empty_batches()
     end_workers_with_their_epoch()
     end_loaders_at_exit()
     one_message_per_mistake()

@@ -27,9 +27,13 @@ def launch_or_say_how() -> None:
 
     @functools.wraps(call_main)
     def checked_call_main(cfg, main, **kwargs):
+        import torch
+
         check_launch(cfg)
+        theirs = torch.distributed.is_available() and torch.distributed.is_initialized()
         result = call_main(cfg, main, **kwargs)
-        end_process_group()
+        if not theirs:
+            end_process_group()
         return result
 
     distributed_utils.call_main = checked_call_main
@@ -102,6 +106,22 @@ def gather_on_any_device() -> None:
         return parts
 
     distributed_utils.all_gather_list = all_gather_list
+
+
+def leave_out_empty_batches() -> None:
+    """With --update-freq above 1 fairseq counts nothing of an update whose last batch is missing in a process, though
+    it has trained on those before it: at the end of an epoch the gradient is too large then."""
+    from fairseq.trainer import Trainer
+
+    stock = Trainer.train_step
+
+    @functools.wraps(stock)
+    def train_step(self, samples, *args, **kwargs):
+        # Full sharding talks in every batch, so that all processes need as many; elsewhere it is once an update.
+        there = samples if self.is_fsdp else [sample for sample in samples if sample]
+        return stock(self, there or samples, *args, **kwargs)
+
+    Trainer.train_step = train_step
 
 
 def end_workers_with_their_epoch() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Classifier:
         fairseq_robust_xlt.register()
         from fairseq import checkpoint_utils
 
-        path = os.fspath(checkpoint)
+        self.path = path = os.fspath(checkpoint)
         overrides = {"path": path}
         state = host.load_own(path, overrides)
         models, _, task = checkpoint_utils.load_model_ensemble_and_task([path], overrides, state=state)
@@ -147,6 +148,8 @@ class Classifier:
         return [result for result in results if result is not None]
 
     def _labelled(self, probabilities: list[float]) -> Labelled:
+        if not all(map(math.isfinite, probabilities)):
+            raise UserError(f"{self.path}: its scores are not finite; has the model diverged?")
         labels: Sequence[str] = self.labels
         if len(labels) != len(probabilities):
             labels = [str(number) for number in range(1, len(probabilities) + 1)]

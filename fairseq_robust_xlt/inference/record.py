@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fairseq_robust_xlt import __version__, host
+from fairseq_robust_xlt import __version__, host, recipes
 from fairseq_robust_xlt.benchmarks import Benchmark
 from fairseq_robust_xlt.encoders.vocabulary import DICTIONARY, SENTENCEPIECE
 from fairseq_robust_xlt.errors import UserError
@@ -96,7 +96,8 @@ def check_folder(folder: str | os.PathLike[str], record: RunRecord, goes_on: boo
         return record
     theirs, mine = json.loads((folder / RECORD).read_text(encoding="utf-8")), record.asdict()
     for key in IDENTITY:
-        if theirs.get(key) != mine[key]:
+        there, here = (_does(run[key]) if key == "recipe" else run.get(key) for run in (theirs, mine))
+        if there != here:
             what, there, here = _difference(key, theirs.get(key), mine[key])
             raise UserError(
                 f"--save-dir {folder}: holds checkpoints of another run; {what} is {there} there and {here} here; "
@@ -113,6 +114,14 @@ def check_folder(folder: str | os.PathLike[str], record: RunRecord, goes_on: boo
                 f"{here}; choose another folder"
             )
     return record
+
+
+def _does(recipe: dict[str, Any]) -> dict[str, Any]:
+    """What a recipe does: not its name, which may be one of several paths of a file, and with settings that have come
+    since at the values that leave the objective as it was."""
+    settings = recipes.Recipe.stored(recipe).settings()
+    del settings["method"]
+    return settings
 
 
 def _difference(key: str, there: Any, here: Any) -> tuple[str, Any, Any]:

@@ -160,6 +160,6 @@ def find_word_embeddings(model: nn.Module) -> nn.Embedding:
     if not isinstance(found, nn.Embedding):
         raise UserError(
             f"--arch: {type(inner).__name__} has no word embeddings at encoder.sentence_encoder.embed_tokens "
-            f"(found {type(found).__name__}); perturbations need an architecture of the RoBERTa/XLM-R family"
+            f"(found {type(found).__name__}); robust training needs an architecture of the RoBERTa/XLM-R family"
         )
     return found

@@ -240,10 +240,14 @@ def idle(recipe: Recipe) -> dict[str, str]:
     """The settings that change nothing beside the others, each with what they would need."""
     ascends = recipe.perturbation in ("ascent", "virtual")
     ball = [key for key in KEYS if key.startswith(("perturb_", "perturbed_embeddings", "perturbed_points", "radius"))]
+    steps = recipe.perturb_steps - (recipe.perturbed_points == "all")
     compares = recipe.consistency_weight > 0 or recipe.perturbation == "virtual"
     conditions = [
         (ball, recipe.perturbs, "a weight above 0 of a term that looks at the perturbed input"),
         (["perturb_draw"], not ascends or recipe.perturb_start > 0, "--perturb-start above 0"),
+        (["perturb_step_size", "perturb_direction"], not ascends or steps > 0, "--perturb-steps above 1"),
+        (["mixup_alpha"], recipe.perturbs, "a weight above 0 of a term that looks at the mixed input"),
+        (["dropout_masks"], not recipe.one_pass, "a second pass in the update"),
         (["perturb_direction"], recipe.perturb_norm != "l2", "--perturb-norm linf: in l2 both directions are one"),
         (["consistency", "consistency_stop"], compares, "--consistency-weight above 0"),
         (["bregman_decay"], recipe.bregman_weight > 0, "--bregman-weight above 0"),

@@ -11,6 +11,7 @@ from fairseq_robust_xlt import scoring
 from fairseq_robust_xlt.files import sha256
 from fairseq_robust_xlt.inference import record
 from fairseq_robust_xlt.scoring import Prediction
+from fairseq_robust_xlt.scoring import predictions as table
 from fairseq_robust_xlt.tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Evaluation:
             raise RuntimeError(f"{subset}: {len(predictions)} of {expected} examples were scored")
         source, labels = self.task.benchmark.source, self.task.benchmark.labels
         f1 = self.task.benchmark.kind != "choice"  # the number of an option is no class
+        table.check(predictions, labels)
         if self.settings.scores:
             scores = scoring.add(self.settings.scores, self.signature(), predictions, labels, source=source, f1=f1)
         else:

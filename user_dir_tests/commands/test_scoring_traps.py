@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import torch
 from conftest import LANGUAGES, nli_rows, write_tsv
 from driving import logged, mistake, score_arguments, train_arguments, train_in_process, validate_in_process
+
+from fairseq_robust_xlt import inference
 
 
 def messages(call, *arguments) -> str:
@@ -97,3 +101,18 @@ def test_too_long_examples_are_scored_and_counted(standard_run, tmp_path, xnli_f
     found = scores(tmp_path / "scores")["subsets"]["test"]
     assert {language: c["n"] for language, c in found["languages"].items()} == dict.fromkeys(LANGUAGES, 45)
     assert found["signature"]["max_length"] == 10
+
+
+def test_scores_that_are_not_finite_are_no_predictions(standard_run, xnli_folder, tmp_path):
+    """The first label would be the largest of them."""
+    folder = tmp_path / "run"
+    shutil.copytree(standard_run, folder)
+    state = torch.load(folder / "checkpoint_last.pt")
+    state["model"]["classification_heads.sentence_classification_head.out_proj.bias"][1] = float("nan")
+    torch.save(state, folder / "checkpoint_last.pt")
+    checkpoint = folder / "checkpoint_last.pt"
+    said = mistake(validate_in_process, *score_arguments(xnli_folder, checkpoint))
+    assert "are not finite; has the model diverged?" in said
+    classifier = inference.open(str(checkpoint), cpu=True)
+    said = mistake(classifier.predict, [("dabo", "keni")])
+    assert said == f"{checkpoint}: its scores are not finite; has the model diverged?"

@@ -57,6 +57,12 @@ ROBERTA = (
 )
 
 
+def test_an_architecture_of_another_family_is_refused(binarised, tmp_path):
+    flags = ("--arch", "bart_base", "--encoder-layers", "1", "--decoder-layers", "1", "--max-update", "1")
+    said = mistake(train_in_process, *arguments(binarised, tmp_path / "run", *flags))
+    assert "BARTModel has no word embeddings at encoder.sentence_encoder.embed_tokens" in said
+
+
 def train(*given: str) -> dict[str, list[dict]]:
     with logged() as records:
         train_in_process(*given)

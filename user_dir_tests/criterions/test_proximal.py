@@ -29,6 +29,14 @@ def test_the_average_follows_the_updates() -> None:
     torch.testing.assert_close(proximal.average["weight"], 0.75 * (first + 0.25) + 0.25 * (first + 1))
 
 
+def test_a_fresh_start_has_an_average_of_its_own() -> None:
+    """fairseq hands back the state of the checkpoint's run with --reset-optimizer too."""
+    model, proximal = torch.nn.Linear(2, 1), Proximal(0.9)
+    proximal.load_state_dict({"average": {"weight": torch.full((1, 2), 7.0)}, "update": 40})
+    proximal.follow(model, 0)
+    torch.testing.assert_close(proximal.average["weight"], model.weight.detach())
+
+
 def test_a_run_that_lost_its_average_is_refused() -> None:
     with pytest.raises(UserError, match="no running average"):
         Proximal(0.9).follow(torch.nn.Linear(2, 1), 5)

@@ -46,6 +46,20 @@ def test_training_on_never_changes_the_best_checkpoint(sib_folder, encoder_dir, 
     del checkpoint_utils.save_checkpoint.best
 
 
+def test_an_update_counts_the_batches_that_are_there(sib_folder, encoder_dir, tmp_path) -> None:
+    """At the end of an epoch a process may lack the last batch of an update, and has trained on those before it."""
+    flags = ("--dropout", "0", "--attention-dropout", "0", "--pooler-dropout", "0", "--optimizer", "sgd", "--lr", "0.1")
+    found = []
+    for name, rest in (("alone", []), ("empty", [{}])):
+        run = Training(*train_arguments(sib_folder, encoder_dir, tmp_path / name, *flags, task="sib200"))
+        log = run.trainer.train_step([next(iter(run.groups()))[0], *rest])
+        found.append((log["loss"], [p.detach().clone() for p in run.model.parameters()]))
+    (loss, alone), (logged, empty) = found
+    assert loss == logged
+    for mine, wanted in zip(empty, alone, strict=True):
+        assert torch.equal(mine, wanted)
+
+
 def test_a_copy_replaces_and_is_whole(tmp_path) -> None:
     source, target = tmp_path / "checkpoint3.pt", tmp_path / "checkpoint_last.pt"
     source.write_bytes(b"new")

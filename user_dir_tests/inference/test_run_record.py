@@ -131,6 +131,25 @@ def test_a_folder_of_another_run(
     assert f"began from {encoder_dir}/model.pt and not from {other}/model.pt" in refused(encoder=other)
 
 
+def test_a_recipe_is_what_it_does(xnli_folder, encoder_dir, tmp_path, monkeypatch) -> None:
+    """A file has several paths, and a later version may have settings that the run was recorded without."""
+    (tmp_path / "mine.yaml").write_text("defaults: {perturbation: random, perturbed_weight: 1, radius: 0.1}")
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "run"
+    run = Training(*train_arguments(xnli_folder, encoder_dir, folder, "--method", "mine.yaml"))
+    run.train(1)
+    run.save()
+    record_file = folder / "run.json"
+    stored = json.loads(record_file.read_text(encoding="utf-8"))
+    assert stored["recipe"]["method"] == "mine.yaml"
+    del stored["recipe"]["perturb_options"]
+    record_file.write_text(json.dumps(stored), encoding="utf-8")
+    again = train_arguments(xnli_folder, encoder_dir, folder, "--method", str(tmp_path / "mine.yaml"))
+    assert Training(*again).trainer.get_num_updates() == 1
+    said = mistake(Training, *again, "--radius", "0.2")
+    assert "holds checkpoints of another run" in said
+
+
 def test_a_crash_is_no_run_to_go_on_from(standard_run, xnli_folder, encoder_dir, tmp_path) -> None:
     """fairseq leaves crash.pt where an update fails; the command that is mended then may be another run."""
     for name in ("run.json", "dict.txt", "sentencepiece.bpe.model"):

@@ -181,6 +181,17 @@ def test_a_recipe_of_ones_own(tmp_path) -> None:
         ("ear", {"attention_pull": 0.0, "attention_layer": 3}, ["--attention-layer 3", "--attention-pull above 0"]),
         ("r3f", {"consistency_weight": 0.0, "radius": 3.0}, ["--radius 3.0", "no effect with --method r3f"]),
         ("r3f", {"consistency_weight": 0.0, "consistency": "js"}, ["--consistency js", "no effect"]),
+        ("r3f", {"consistency_weight": 0.0, "dropout_masks": "own"}, ["--dropout-masks own", "a second pass"]),
+        (
+            "freelb",
+            {"perturb_steps": 1, "perturb_step_size": 0.5},
+            ["--perturb-step-size 0.5", "--perturb-steps above 1"],
+        ),
+        (
+            "mixup",
+            {"clean_weight": 1.0, "perturbed_weight": 0.0, "mixup_alpha": 0.4},
+            ["--mixup-alpha 0.4", "no effect", "mixed input"],
+        ),
     ],
 )
 def test_mistakes_in_flags(method, overrides, said) -> None:
