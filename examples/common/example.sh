@@ -32,7 +32,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # What is recorded names folders and files, not where they are.
 named() { [ -z "${!1:-}" ] || echo "$1=\$DATA/$(basename "${!1}") "; }
 command="$(named DATA)$(named XCOPA)$(named SYNONYMS)${ENCODER:+ENCODER=$(basename "$ENCODER") }${SMOKE:+SMOKE=1 }\
-${PAIRS:+PAIRS=$PAIRS }${SUBSET:+SUBSET=$SUBSET }${TEACHER:+TEACHER=$TEACHER }${FLAGS:+FLAGS='$FLAGS' }SEEDS='$SEEDS' METHODS='${METHODS% }' bash $example/run.sh"
+${PAIRS:+PAIRS=$PAIRS }${ENGLISH:+ENGLISH=1 }${SUBSET:+SUBSET=$SUBSET }${TEACHER:+TEACHER=$TEACHER }${FLAGS:+FLAGS='$FLAGS' }SEEDS='$SEEDS' METHODS='${METHODS% }' bash $example/run.sh"
 if [ "${1:-}" = grid ]; then
     subset=- RUNS=${RUNS:-runs/$name-grid} command+=" grid"
     for method in $METHODS; do

@@ -87,11 +87,11 @@ def thirds(subset: str, runs: dict[str, list[str]], first: str) -> dict[str, Any
 def table(found: dict[str, Any], shown: list[str]) -> str:
     source = found["source"]
     languages = [language for language in shown if language in found["examples"]]
-    languages = languages or [language for language in found["examples"] if language != source]
-    columns = [*([source] if source else []), *languages]
+    languages = languages or list(found["examples"])
+    columns = [*([source] if source else []), *(language for language in languages if language != source)]
     others = len(found["examples"]) - bool(source)
     # Where another benchmark is scored, English dev is that of the training's.
-    head = ["", "cost", *([] if source else ["English dev"]), *columns, f"mean of {others}"]
+    head = ["", "cost", *([] if source else ["English dev"]), *columns, *([f"mean of {others}"] if others else [])]
     for baseline in found["against"]:
         head += [f"- {baseline}", "p"]
     head += [f"{third} third" for third in found.get("thirds", ())]
@@ -99,7 +99,7 @@ def table(found: dict[str, Any], shown: list[str]) -> str:
     for name, one in found["methods"].items():
         label = name if one["radius"] is None else f"{name.split('@')[0]} {one['radius']:g}"
         row = [label if one["tuned"] else f"{label} *", f"{one['cost']}/3"]
-        values = [*(one["accuracy"][language] for language in columns), one["mean_of_others"]]
+        values = [*(one["accuracy"][language] for language in columns), *([one["mean_of_others"]] if others else [])]
         if not source:
             values.insert(0, sum(one["english_dev"]) / len(one["english_dev"]))
         row += [f"{100 * value:.1f}" for value in values]
@@ -115,10 +115,10 @@ def table(found: dict[str, Any], shown: list[str]) -> str:
     seeds = "/".join(str(n) for n in sorted({one["seeds"] for one in found["methods"].values()}))
     seeds += " seed (intervals are those of the test examples alone)" if seeds == "1" else " seeds"
     examples = "/".join(str(n) for n in sorted(set(found["examples"].values())))
+    differences = f"differences {'of the mean ' if others else ''}with 95 % intervals"
     lines = [
-        f"Accuracy in percent on {found['subset']} ({examples} rows a language), mean over {seeds}; differences "
-        "of the mean with 95 % intervals; p: Holm-corrected over the methods; *null*: p above 0.05; intervals are not "
-        "corrected.",
+        f"Accuracy in percent on {found['subset']} ({examples} rows a language), mean over {seeds}; {differences}; p: "
+        "Holm-corrected over the methods; *null*: p above 0.05; intervals are not corrected.",
         "",
         tabulate(rows, headers=head, tablefmt="github", disable_numparse=True).replace(" null", " *null*"),
         "",

@@ -162,6 +162,22 @@ def test_each_method_is_trained_scored_and_compared(checkout, published, encoder
 
 
 @pytest.mark.slow
+def test_a_choice_is_compared_on_the_source_language_alone(checkout, published, encoder_dir):
+    """CommonsenseQA is in English; what is compared there is paired, as everywhere."""
+    variables = {"DATA": published / "csqa", "ENCODER": encoder_dir, "ENGLISH": "1", "RECORD": "english"}
+    output = finished(run(checkout, "xcopa", METHODS="standard fgm+shared", FLAGS="--max-update 3", **variables))
+    assert "mean - standard" in output
+    found = json.loads((checkout / "examples/xcopa/english.json").read_text(encoding="utf-8"))
+    assert list(found["examples"]) == ["en"]
+    assert " SMOKE=1 ENGLISH=1 FLAGS=" in found["command"]
+    readme = (checkout / "examples/xcopa/README.md").read_text(encoding="utf-8")
+    _, _, table = readme.partition("<!-- english: ")
+    assert "; differences with 95 % intervals; p: " in table
+    assert re.search(r"^\|  *\| cost +\| en +\| - standard +\| p +\|$", table, re.MULTILINE)
+    assert (checkout / "runs/xcopa-english/fgm+shared-1/done").is_file()
+
+
+@pytest.mark.slow
 def test_the_quickstart_ends_with_labels_for_new_messages(checkout, encoder_dir):
     variables = {"ENCODER": encoder_dir, "FLAGS": "--max-update 3"}
     output = finished(run(checkout, "quickstart", METHODS="standard adv", **variables))
