@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -231,22 +232,21 @@ def test_threads_of_the_processes_end_with_the_training(tmp_path, xnli_folder, e
     script = tmp_path / "threads.py"
     script.write_text(
         """
+import os
 import torch.distributed.nn  # a default argument there would keep the group that is the default when it is imported
-from pathlib import Path
 from fairseq.trainer import Trainer
 from fairseq_cli.train import cli_main
 from fairseq_robust_xlt import host
 def threads():
-    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
-    return [name for name in names if "gloo" in name]
-step = Trainer.train_step
+    return len(os.listdir("/proc/self/task"))
+step, training = Trainer.train_step, []
 def train_step(*args, **kwargs):
-    assert threads(), "no thread to wait for"
+    training.append(threads())
     return step(*args, **kwargs)
 Trainer.train_step = train_step
 host.prepare()
 cli_main()
-print("left:", threads())
+print("ended:", training[-1] - threads())
 """,
         encoding="utf-8",
     )
@@ -254,7 +254,10 @@ print("left:", threads())
     arguments = train_arguments(xnli_folder, encoder_dir, tmp_path / "run", "--max-update", "2")
     done = run_command("torchrun", *launch, *arguments)
     assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stdout.count("left: []") == 2, done.stdout[-2000:]
+    # Of the world's group and of fairseq's, each process has two that work and one that listens.
+    ended = re.findall(r"^ended: (\d+)$", done.stdout, re.MULTILINE)
+    assert len(ended) == 2
+    assert min(map(int, ended)) >= 6
 
 
 def test_two_processes_resume_under_weights_only_and_score_each_example_once(alone, tmp_path, xnli_folder, encoder_dir):
