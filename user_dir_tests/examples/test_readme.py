@@ -69,8 +69,11 @@ def test_train_score_predict_compare(folder):
     run(f"{sys.executable} -c '{open_.strip()}; {use.strip()}'", folder)
     (report,) = re.findall(r"`(robust-xlt report [^`]*)`", README)
     compare = report
-    for name in ("a", "b", "c", "d"):
-        compare = compare.replace(f"{name}/scores", "topics/scores")
+    second = "--seed 2 --save-dir again"  # a later flag wins
+    run(f"{train} {SMALL} {second}", folder)
+    run(f"{validate.replace('topics', 'again')} --cpu", folder)
+    for name, scored in zip("abcd", ("topics", "again", "topics", "again"), strict=True):
+        compare = compare.replace(f"{name}/scores", f"{scored}/scores")
     assert "mean - standard" in run(compare, folder)
 
 
