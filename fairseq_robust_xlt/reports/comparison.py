@@ -96,7 +96,7 @@ class Comparison:
                 [
                     name,
                     *(f"{100 * accuracies[language]:.1f}" for language in self.languages),
-                    f"{100 * self.mean[name]:.1f}",
+                    *([f"{100 * self.mean[name]:.1f}"] if self.others else []),
                     f"{100 * found.estimate:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]" if found else "",
                     f"{self.p_holm[name]:.3f}" if found else "",
                     *([f"{100 * self.macro_f1[name]:.1f}"] if name in self.macro_f1 else []),
@@ -104,12 +104,17 @@ class Comparison:
             )
         if len(set(self.examples.values())) > 1:
             rows.insert(0, ["rows", *(str(self.examples[language]) for language in self.languages)])
-        head = ["", *self.languages, "mean", f"mean - {baseline}", "p", *(["macro-F1"] if self.macro_f1 else [])]
+        mean = ["mean", f"mean - {baseline}"] if self.others else [f"- {baseline}"]
+        head = ["", *self.languages, *mean, "p", *(["macro-F1"] if self.macro_f1 else [])]
         seeds = "/".join(map(str, sorted(set(self.seeds.values()))))
         seeds += " seed" if seeds == "1" else " seeds"
         lines = [
-            f"Accuracy in percent on {self.subset}, mean over {seeds}; mean = over {len(self.others)} "
-            f"languages without training labels ({', '.join(self.others)})",
+            f"Accuracy in percent on {self.subset}, mean over {seeds}"
+            + (
+                f"; mean = over {len(self.others)} languages without training labels ({', '.join(self.others)})"
+                if self.others
+                else ""
+            ),
             "",
             tabulate(rows, headers=head, disable_numparse=True, colalign=("left", *["right"] * (len(head) - 1))),
             "",

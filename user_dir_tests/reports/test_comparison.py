@@ -223,6 +223,17 @@ def test_few_seeds_are_said(tmp_path):
     assert "underestimated" not in five
 
 
+def test_the_source_language_alone(tmp_path):
+    for seed, (name, right) in enumerate({"a": 0.5, "b": 0.6}.items()):
+        scores(tmp_path / name, right, seed, languages=("en",))
+    found = reports.compare({name: [tmp_path / name] for name in "ab"}, "test")
+    assert found.others == ()
+    assert found.difference["b"].estimate == pytest.approx(found.accuracy["b"]["en"] - found.accuracy["a"]["en"])
+    first, _, head, *_ = found.text().splitlines()
+    assert first == "Accuracy in percent on test, mean over 1 seed"
+    assert head.split()[:4] == ["en", "-", "a", "p"]
+
+
 def test_what_a_single_language_can_show(tmp_path):
     rows = {name: scores(tmp_path / name, right, seed) for name, right, seed in (("a", 0.9, 1), ("b", 0.92, 2))}
     found = reports.compare({name: [tmp_path / name] for name in rows}, "test")
