@@ -10,10 +10,8 @@ from fairseq.data import Dictionary
 from fairseq.models import ARCH_CONFIG_REGISTRY
 
 from fairseq_robust_xlt import recipes
-from fairseq_robust_xlt.criterions.robust_classification import (
-    RobustClassificationConfig,
-    RobustClassificationCriterion,
-)
+from fairseq_robust_xlt.criterions.config import RobustClassificationConfig
+from fairseq_robust_xlt.criterions.robust_classification import RobustClassificationCriterion
 from fairseq_robust_xlt.criterions.teacher import Teacher
 from fairseq_robust_xlt.errors import UserError
 from fairseq_robust_xlt.models import XLMRClassifier

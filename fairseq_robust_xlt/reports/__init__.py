@@ -1,5 +1,5 @@
 """Comparisons of scored runs (no torch, no fairseq)."""
 
-from fairseq_robust_xlt.reports.comparison import Comparison, compare, load
+from fairseq_robust_xlt.reports.comparison import Comparison, compare
 
-__all__ = ["Comparison", "compare", "load"]
+__all__ = ["Comparison", "compare"]

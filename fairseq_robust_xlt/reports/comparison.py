@@ -5,23 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fairseq_robust_xlt import scoring
-from fairseq_robust_xlt.errors import UserError, unknown
+from fairseq_robust_xlt.errors import unknown
+from fairseq_robust_xlt.reports import text
+from fairseq_robust_xlt.reports.runs import Run, check_examples, check_seeds
 from fairseq_robust_xlt.scoring import Difference
-from fairseq_robust_xlt.scoring import predictions as table
-from fairseq_robust_xlt.scoring.folder import PREDICTIONS
-
-#: Fewer runs than these underestimate how much seeds differ.
-ENOUGH_SEEDS = 5
-
-#: language -> example id -> its gold label, and whether the prediction was right
-Correct = dict[str, dict[str, tuple[str, bool]]]
 
 
 @dataclass(frozen=True)
@@ -84,108 +77,7 @@ class Comparison:
 
     def text(self) -> str:
         """A table and what it can and cannot show. Needs the package tabulate (extra `report`)."""
-        try:
-            from tabulate import tabulate
-        except ImportError as error:
-            raise UserError("tables need tabulate: pip install 'fairseq-robust-xlt[report]'") from error
-        baseline = next(name for name in self.accuracy if name not in self.difference)
-        rows = []
-        for name, accuracies in self.accuracy.items():
-            found = self.difference.get(name)
-            rows.append(
-                [
-                    name,
-                    *(f"{100 * accuracies[language]:.1f}" for language in self.languages),
-                    *([f"{100 * self.mean[name]:.1f}"] if self.others else []),
-                    f"{100 * found.estimate:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]" if found else "",
-                    f"{self.p_holm[name]:.3f}" if found else "",
-                    *([f"{100 * self.macro_f1[name]:.1f}"] if name in self.macro_f1 else []),
-                ]
-            )
-        if len(set(self.examples.values())) > 1:
-            rows.insert(0, ["rows", *(str(self.examples[language]) for language in self.languages)])
-        mean = ["mean", f"mean - {baseline}"] if self.others else [f"- {baseline}"]
-        head = ["", *self.languages, *mean, "p", *(["macro-F1"] if self.macro_f1 else [])]
-        seeds = "/".join(map(str, sorted(set(self.seeds.values()))))
-        seeds += " seed" if seeds == "1" else " seeds"
-        lines = [
-            f"Accuracy in percent on {self.subset}, mean over {seeds}"
-            + (
-                f"; mean = over {len(self.others)} languages without training labels ({', '.join(self.others)})"
-                if self.others
-                else ""
-            ),
-            "",
-            tabulate(rows, headers=head, disable_numparse=True, colalign=("left", *["right"] * (len(head) - 1))),
-            "",
-            *self._reading(),
-        ]
-        return "\n".join(lines)
-
-    def _reading(self) -> list[str]:
-        nulls = [name for name, p in self.p_holm.items() if p > 0.05]
-        clear = [name for name in self.difference if name not in nulls]
-        if not self.difference:
-            return []
-        # The median: a method that went wrong with one of the seeds says nothing of the others.
-        width = float(np.median([(d.high - d.low) / 2 for d in self.difference.values()]))
-        fewest, seeds = min(self.examples.values()), min(self.seeds.values())
-        what = "examples (paired over methods and languages)" + (" and seeds resampled" if seeds > 1 else " resampled")
-        lines = [
-            f"Brackets: 95 % intervals, {what}; p of the same ones, Holm-corrected over {len(self.difference)}.",
-            f"Significant: {', '.join(clear) or 'none'}. Nulls (p above 0.05): {', '.join(nulls) or 'none'}.",
-            f"{fewest} rows a language can show differences of the mean of about {100 * width:.1f} points and "
-            f"more, in a single language of about {100 * self.single:.1f}; they cannot rank methods that are closer.",
-        ]
-        if seeds == 1:
-            lines.append("One seed: intervals and p say nothing of what another seed would give.")
-        elif seeds < ENOUGH_SEEDS:
-            lines.append(f"{seeds} seeds: their spread is underestimated; {ENOUGH_SEEDS} or more show it.")
-        if not self.aligned:
-            lines.append(
-                "Rows have no ids and the languages different numbers of them: they were resampled language by "
-                "language, so intervals are too short if they are translations of each other."
-            )
-        return lines
-
-
-def load(folder: str | os.PathLike[str], subset: str) -> tuple[str, Correct, float | None]:
-    """The source language, what was right in a scores folder's `subset`, and the zero-shot mean of macro-F1 there.
-
-    Raises `UserError` for a folder that is not one of scores, or has no such subset.
-    """
-    scores = scoring.read(folder)
-    if subset not in scores["subsets"]:
-        raise unknown("subset", subset, scores["subsets"], str(folder))
-    covered = scores["subsets"][subset]
-    if unlabelled := [language for language, one in covered["languages"].items() if one["accuracy"] is None]:
-        raise UserError(f"{folder}: {subset} has no gold labels for {', '.join(unlabelled)}: nothing to compare")
-    zero_shot = covered["mean_without_source"] or {"languages": []}
-    others = zero_shot["languages"]
-    source = next((language for language in covered["languages"] if language not in others), "")
-    correct: Correct = {}
-    for p in table.read(Path(folder) / PREDICTIONS, scores["labels"]):
-        if p.subset == subset and p.gold is not None:
-            correct.setdefault(p.languages, {})[p.id] = scores["labels"][p.gold], p.gold == p.predicted
-    return source, correct, zero_shot.get("macro_f1")
-
-
-def _check_runs(name: str, folders: Sequence[str | os.PathLike[str]], subset: str) -> None:
-    """Raise `UserError` where one run is given twice, or runs of different methods are."""
-    seen: dict[str, Any] = {}
-    for folder in folders:
-        signature = scoring.read(folder)["subsets"].get(subset, {}).get("signature", {})
-        checkpoint = signature.get("checkpoint_sha256")
-        if checkpoint and checkpoint in seen:
-            raise UserError(f"{name}: {folder} and {seen[checkpoint][0]} have scores of the same checkpoint")
-        method = {key: value for key, value in (signature.get("method") or {}).items() if key != "method"}
-        for other, theirs in seen.values():
-            if key := next((key for key in (*method, *theirs) if method.get(key) != theirs.get(key)), None):
-                raise UserError(
-                    f"{name}: {folder} and {other} are no seeds of one method: {key} is {method.get(key)} in the "
-                    f"first and {theirs.get(key)} in the second"
-                )
-        seen[checkpoint or str(folder)] = folder, method
+        return text.table(self)
 
 
 def compare(
@@ -200,38 +92,27 @@ def compare(
     Raises `UserError` where two runs were not scored on the same examples, where the runs of a name are not seeds of
     one method, and for a language that was not scored or was trained on.
     """
-    for name, folders in runs.items():
-        _check_runs(name, folders, subset)
-    loaded = {name: [load(folder, subset) for folder in folders] for name, folders in runs.items()}
+    read = {name: [Run.read(folder, subset) for folder in folders] for name, folders in runs.items()}
+    for name, seeds in read.items():
+        check_seeds(name, seeds)
+    check_examples([run for seeds in read.values() for run in seeds])
     f1: dict[str, float] = {}
-    for name, parts in loaded.items():
-        values = [found for *_, found in parts if found is not None]
-        if len(values) == len(parts):
+    for name, seeds in read.items():
+        values = [run.macro_f1 for run in seeds if run.macro_f1 is not None]
+        if len(values) == len(seeds):
             f1[name] = sum(values) / len(values)
-    reference = next(iter(runs.values()))[0]
-    first_source, first, _ = next(iter(loaded.values()))[0]
-    scored = sorted(first, key=lambda language: (language != first_source, language))
-    ids = {language: sorted(first[language]) for language in scored}
+    first = next(iter(read.values()))[0]
+    ids = first.ids()
+    scored = sorted(ids, key=lambda language: (language != first.source, language))
     # method -> language -> [seeds, examples]
-    arrays: dict[str, dict[str, NDArray[np.float64]]] = {}
-    for name, parts in loaded.items():
-        for folder, (_, correct, _) in zip(runs[name], parts, strict=True):
-            if {language: sorted(rows) for language, rows in correct.items()} != ids:
-                raise UserError(f"{folder}: was not scored on the languages and examples of {reference}")
-            for language, rows in correct.items():
-                for i, (gold, _) in rows.items():
-                    if gold != (there := first[language][i][0]):
-                        raise UserError(
-                            f"{folder}: was not scored on the examples of {reference}: the label of {i} in {language} "
-                            f"is {gold} here and {there} there"
-                        )
-        arrays[name] = {
-            language: np.array(
-                [[correct[language][i][1] for i in ids[language]] for _, correct, _ in parts], dtype=float
-            )
+    arrays = {
+        name: {
+            language: np.array([[run.outcomes[language][i][1] for i in ids[language]] for run in seeds], dtype=float)
             for language in scored
         }
-    zero_shot = [language for language in scored if language != first_source] or scored[:1]
+        for name, seeds in read.items()
+    }
+    zero_shot = [language for language in scored if language != first.source] or scored[:1]
     for language in languages or ():
         if language not in zero_shot:
             raise unknown("language", language, zero_shot, "--languages")
@@ -250,8 +131,8 @@ def compare(
     return Comparison(
         subset=subset,
         languages=tuple(scored),
-        others=tuple(zero_shot) if first_source != zero_shot[0] else (),
-        source=first_source,
+        others=tuple(zero_shot) if first.source != zero_shot[0] else (),
+        source=first.source,
         examples={language: len(ids[language]) for language in scored},
         accuracy=accuracy,
         mean={name: float(np.mean([found[language] for language in zero_shot])) for name, found in accuracy.items()},

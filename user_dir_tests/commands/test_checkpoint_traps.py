@@ -58,7 +58,7 @@ def test_no_flag_reshapes_the_encoder():
         *("normalize_before", "learned_pos", "input_dim", "output_dim", "pq", "pq_block_size", "scalar"),
         *("embed_path", "decoder", "quant_noise", "max_positions"),
     }
-    from fairseq_robust_xlt.criterions.robust_classification import RobustClassificationConfig
+    from fairseq_robust_xlt.criterions.config import RobustClassificationConfig
 
     for config in (CrossLingualConfig, RobustClassificationConfig):
         assert not reshaping & set(config.__dataclass_fields__)

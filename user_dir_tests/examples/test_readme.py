@@ -91,7 +91,7 @@ def test_encoder_check(folder):
 def test_every_flag_of_the_criterion_and_the_task_is_named():
     """fairseq's --help shows none of them: the README is where they are found."""
     fairseq_robust_xlt.register()
-    from fairseq_robust_xlt.criterions.robust_classification import RobustClassificationConfig
+    from fairseq_robust_xlt.criterions.config import RobustClassificationConfig
     from fairseq_robust_xlt.tasks.config import CrossLingualConfig
 
     fairseqs_own = {"data", "seed", "regression_target", "persistent_workers", "reuse_dataloader"}

@@ -109,7 +109,7 @@ def test_a_multiple_choice_has_settings_of_its_own() -> None:
 
 
 def test_the_flags_are_those_of_the_criterion() -> None:
-    from fairseq_robust_xlt.criterions.robust_classification import RobustClassificationConfig
+    from fairseq_robust_xlt.criterions.config import RobustClassificationConfig
 
     others = {"method", "teacher", "classification_head_name", "regression_target"}
     mine = {field.name for field in fields(RobustClassificationConfig)} - {f.name for f in fields(FairseqDataclass)}
