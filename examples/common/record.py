@@ -11,6 +11,7 @@ compared with the first and, if that is another, with the tuned standard.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,11 @@ def thirds(subset: str, runs: dict[str, list[str]], first: str) -> dict[str, Any
     found = {}
     for name, languages in (("weakest", ranked[:size]), ("best", ranked[-size:])):
         differences = reports.compare(runs, subset, first, languages).difference
-        found[name] = {"languages": languages, "difference": {name: list(one[:3]) for name, one in differences.items()}}
+        found[name] = {
+            "languages": languages,
+            # Those that rank are low, or high, there by chance.
+            "difference": {name: list(one[:3]) for name, one in differences.items() if name not in others},
+        }
     return {"ranked_by": others, "thirds": found}
 
 
@@ -97,7 +102,7 @@ def table(found: dict[str, Any], shown: list[str]) -> str:
     head += [f"{third} third" for third in found.get("thirds", ())]
     rows = []
     for name, one in found["methods"].items():
-        label = name if one["radius"] is None else f"{name.split('@')[0]} {one['radius']:g}"
+        label = name if one["radius"] is None else f"{re.sub('@[^+]*', '', name)} {one['radius']:g}"
         row = [label if one["tuned"] else f"{label} *", f"{one['cost']}/3"]
         values = [*(one["accuracy"][language] for language in columns), *([one["mean_of_others"]] if others else [])]
         if not source:
@@ -156,9 +161,12 @@ def main(folder: str, name: str, grid: str, command: str, subset: str, shown: st
 def write_block(readme: Path, name: str, text: str) -> None:
     """Put `text` between the marks of `name`; at the end of the file if there are none."""
     begin = BEGIN.format(name)
-    before, _, rest = readme.read_text(encoding="utf-8").partition(begin)
+    before, there, rest = readme.read_text(encoding="utf-8").partition(begin)
+    _, ended, after = rest.partition(END)
+    if there and not ended:
+        sys.exit(f"error: {readme}: {begin.strip()} has no {END.strip()}; nothing was changed there")
     with atomic_write(readme) as file:
-        file.write(before + begin + text + "\n" + END + rest.partition(END)[2])
+        file.write(before + begin + text + "\n" + END + after)
 
 
 if __name__ == "__main__":

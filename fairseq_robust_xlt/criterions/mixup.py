@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 
 class Mixup:
-    """Pairs each example with another of its batch: words and labels are mixed, w of its own and 1 - w of the other's.
+    """Pairs the examples of a batch: words and labels are mixed, w of its own and 1 - w of its partner's.
 
         x~ = w * x + (1 - w) * x'        L = w * CE(x~, y) + (1 - w) * CE(x~, y')        w ~ Beta(alpha, alpha)
 
     A mixed text is as long as the longer of the two; where only one of them has a word, that word stands alone, for
     half a word and half of nothing is no input that a text could give. In a multiple choice the options of two
-    questions are mixed in their order, with one weight.
+    questions are mixed in their order, with one weight. Partners are a random permutation of the batch, as in the
+    paper's code: one example of a batch is on average its own partner, and stays as it is.
 
     keys: (seed, update, example) of each example. Pairs and weights are functions of the keys in the batch alone.
     """

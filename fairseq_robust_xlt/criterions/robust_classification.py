@@ -123,8 +123,10 @@ class RobustClassificationCriterion(FairseqCriterion):
         Examples without a gold label (target -1) do not count.
         """
         targets = sample["target"].view(-1)
+        language = sample.get("language")
         if (unknown := targets < 0).any():
             logits, targets = logits[~unknown], targets[~unknown]
+            language = None if language is None else language[~unknown]
         loss = F.cross_entropy(logits.float(), targets, reduction="sum")
         log = self._log(loss, targets, sample)
         predicted = logits.argmax(dim=-1)
@@ -132,9 +134,9 @@ class RobustClassificationCriterion(FairseqCriterion):
         log["ncorrect"] = hits.sum()
         for label, count in enumerate(torch.bincount(predicted, minlength=logits.size(-1))):
             log[f"predicted/{label}"] = count
-        if "language" in sample:
-            n = torch.bincount(sample["language"], minlength=len(self.languages))
-            right = torch.bincount(sample["language"][hits], minlength=len(self.languages))
+        if language is not None:
+            n = torch.bincount(language, minlength=len(self.languages))
+            right = torch.bincount(language[hits], minlength=len(self.languages))
             for index, language in enumerate(self.languages):
                 log[f"n/{language}"] = n[index]
                 log[f"correct/{language}"] = right[index]

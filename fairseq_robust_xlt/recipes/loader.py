@@ -6,13 +6,15 @@ without dashes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fairseq_robust_xlt.errors import UserError, unknown
+from fairseq_robust_xlt.errors import UserError, shortened, unknown
+from fairseq_robust_xlt.files import is_file
 from fairseq_robust_xlt.recipes.recipe import KEYS, Recipe, check, flag, idle
 
 FOLDER = Path(__file__).parent
@@ -40,7 +42,7 @@ def resolve(method: str, overrides: Mapping[str, Any] | None = None, choice: boo
     """
     name, _, variant = method.partition(":")
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    if not path.is_file():
+    if not is_file(path):
         if path.parent != FOLDER:
             raise UserError(f"--method {method}: there is no recipe file {path}")
         raise unknown("method", name, names(), "--method")
@@ -73,14 +75,15 @@ def _flags(values: Mapping[str, Any]) -> str:
 def _read(path: Path) -> dict[str, Any]:
     try:
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # not UTF-8; a date that is none
         raise UserError(f"{path}: not a readable YAML file: {error}") from error
     allowed = {"summary", "citation", "defaults", "choice", "paper"}
     if not isinstance(table, dict) or set(table) - allowed or not isinstance(table.get("defaults"), dict):
         raise UserError(f"{path}: a recipe has the keys {', '.join(sorted(allowed))}; `defaults` holds its settings")
-    for part in ("choice", "paper"):
-        if not isinstance(table.get(part, {}), dict):
-            raise UserError(f"{path}: `{part}` holds settings as `defaults` does, not {table[part]!r}")
+    for part in ("defaults", "choice", "paper"):
+        settings = table.get(part, {})
+        if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
+            raise UserError(f"{path}: `{part}` holds settings, each with a name, not {shortened(repr(settings))}")
     if foreign := set(table.get("choice", {})) - set(table["defaults"]):
         raise UserError(f"{path}: `choice` has {', '.join(sorted(foreign))}, which `defaults` has not")
     for part in ("defaults", "choice", "paper"):
@@ -88,11 +91,13 @@ def _read(path: Path) -> dict[str, Any]:
             if key not in KEYS:
                 raise unknown(f"setting in `{part}`", key, KEYS, str(path))
             if not _fits(value, KEYS[key]):
-                raise UserError(f"{path}: {part}.{key} is {value!r}; it must be of type {KEYS[key]}")
+                raise UserError(f"{path}: {part}.{key} is {shortened(repr(value))}; it must be of type {KEYS[key]}")
     return table
 
 
 def _fits(value: Any, kind: str) -> bool:
     if value is None or isinstance(value, bool):
         return kind == "bool" if value is not None else kind.endswith("None")
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        return False
     return kind != "bool" and isinstance(value, {"str": str, "int": int}.get(kind, (int, float)))

@@ -41,7 +41,7 @@ class Recipe:
 
     perturbation:      what x~ is. "none"; in the embeddings "random" (randomized smoothing), "ascent" (on CE:
                        adversarial training) or "virtual" (ascent on D, which needs no label); "text" (the text under
-                       `noise`, while x stays clean); "mixup" (each example mixed with another of its batch)
+                       `noise`, while x stays clean); "mixup" (each example mixed with one of its batch)
     perturb_layer:     where: 0 behind the word embeddings, k >= 1 at the input of encoder layer k, counted from 1
     perturb_draw:      law of a random perturbation, and of the start of an ascent
     perturb_norm, perturb_scope, radius, radius_unit: the ball (see `perturbation.radius`)
@@ -241,13 +241,15 @@ def idle(recipe: Recipe) -> dict[str, str]:
     ascends = recipe.perturbation in ("ascent", "virtual")
     ball = [key for key in KEYS if key.startswith(("perturb_", "perturbed_embeddings", "perturbed_points", "radius"))]
     steps = recipe.perturb_steps - (recipe.perturbed_points == "all")
-    compares = recipe.consistency_weight > 0 or recipe.perturbation == "virtual"
+    compares = recipe.consistency_weight > 0 or (recipe.perturbs and recipe.perturbation == "virtual")
+    one_cube = recipe.perturb_norm == "linf" and recipe.perturb_direction != "scaled"
     conditions = [
         (ball, recipe.perturbs, "a weight above 0 of a term that looks at the perturbed input"),
         (["perturb_draw"], not ascends or recipe.perturb_start > 0, "--perturb-start above 0"),
         (["perturb_step_size", "perturb_direction"], not ascends or steps > 0, "--perturb-steps above 1"),
         (["mixup_alpha"], recipe.perturbs, "a weight above 0 of a term that looks at the mixed input"),
         (["dropout_masks"], not recipe.one_pass, "a second pass in the update"),
+        (["perturb_scope"], not one_cube, "--perturb-norm l2: in linf both scopes are one ball"),
         (["perturb_direction"], recipe.perturb_norm != "l2", "--perturb-norm linf: in l2 both directions are one"),
         (["consistency", "consistency_stop"], compares, "--consistency-weight above 0"),
         (["bregman_decay"], recipe.bregman_weight > 0, "--bregman-weight above 0"),

@@ -34,8 +34,8 @@ class Comparison:
     aligned:    whether it is known which rows of the languages are translations of each other: those with the same id.
                 Where ids are row numbers and the languages have different numbers of rows it is not, and their rows
                 were resampled language by language
-    single:     half the width of the 95 % interval of a difference in a single language, without the spread of seeds:
-                the median over methods and languages
+    single:     half the width of the 95 % interval of a difference in a single language, from the spread of examples
+                and of seeds: the median over methods and languages
     """
 
     subset: str
@@ -58,12 +58,13 @@ class Comparison:
             "subset": self.subset,
             "source": self.source,
             "examples": dict(self.examples),
+            "others": list(self.others),
             "aligned": self.aligned,
             "methods": {
                 name: {
                     "seeds": self.seeds[name],
                     "accuracy": dict(self.accuracy[name]),
-                    "mean_of_others": self.mean[name],
+                    **({"mean_of_others": self.mean[name]} if self.others else {}),
                     **({"macro_f1_of_others": self.macro_f1[name]} if name in self.macro_f1 else {}),
                     **(self._against(name) if name in self.difference else {"baseline": True}),
                 }
@@ -89,9 +90,13 @@ def compare(
     """Compare methods; `runs` maps a method's name to the scores folders of its seeds. The baseline is the first
     unless it is named; means and differences are over all languages that were never trained on unless some are named.
 
-    Raises `UserError` where two runs were not scored on the same examples, where the runs of a name are not seeds of
-    one method, and for a language that was not scored or was trained on.
+    Raises `UserError` where two runs were not trained on the same language and scored on the same examples, where the
+    runs of a name are not seeds of one method, for a language that was not scored or was trained on, and for a
+    baseline that is not among the methods.
     """
+    baseline = baseline or next(iter(runs))
+    if baseline not in runs:
+        raise unknown("baseline", baseline, runs)
     read = {name: [Run.read(folder, subset) for folder in folders] for name, folders in runs.items()}
     for name, seeds in read.items():
         check_seeds(name, seeds)
@@ -118,9 +123,8 @@ def compare(
             raise unknown("language", language, zero_shot, "--languages")
     if languages is not None:
         zero_shot, f1 = [language for language in zero_shot if language in languages], {}
-    groups, aligned = _groups({language: ids[language] for language in zero_shot})
+    groups, aligned = _groups({language: ids[language] for language in zero_shot}, first.numbered)
     outcomes = {name: [_together(by_language, ids, group) for group in groups] for name, by_language in arrays.items()}
-    baseline = baseline or next(iter(runs))
     others = [name for name in outcomes if name != baseline]
     difference = {name: scoring.difference_of_means(outcomes[name], outcomes[baseline]) for name in others}
     widths = [_half_width(arrays[name][lang], arrays[baseline][lang]) for name in others for lang in zero_shot]
@@ -145,13 +149,13 @@ def compare(
     )
 
 
-def _groups(ids: Mapping[str, list[str]]) -> tuple[list[list[str]], bool]:
+def _groups(ids: Mapping[str, list[str]], numbered: bool) -> tuple[list[list[str]], bool]:
     """Groups of languages in which an id is the same example in all, and whether all languages are one such group."""
     languages, lists = list(ids), list(ids.values())
     if all(found == lists[0] for found in lists):
         return [languages], True
-    # Row numbers: once a row is left out of one language, equal numbers are different examples.
-    if all(set(found) == {str(number) for number in range(len(found))} for found in lists):
+    # Once a row is left out of one language, equal row numbers are different examples.
+    if numbered:
         return [[language] for language in languages], False
     return [languages], True
 
@@ -169,6 +173,7 @@ def _together(
 
 
 def _half_width(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Of the 95 % interval of the difference in one language, from the spread over its examples [seeds, examples]."""
+    """Of the 95 % interval of the difference in one language [seeds, examples]: spread of examples, and of seeds."""
     paired = a.mean(axis=0) - b.mean(axis=0)
-    return float(1.96 * paired.std() / len(paired) ** 0.5)
+    seeds = sum(one.mean(axis=1).var(ddof=1) / len(one) for one in (a, b) if len(one) > 1)
+    return float(1.96 * (paired.var() / len(paired) + seeds) ** 0.5)

@@ -63,13 +63,14 @@ def _reading(comparison: Comparison) -> list[str]:
         return []
     # The median: a method that went wrong with one of the seeds says nothing of the others.
     width = float(np.median([(d.high - d.low) / 2 for d in comparison.difference.values()]))
-    fewest, seeds = min(comparison.examples.values()), min(comparison.seeds.values())
+    fewest = min(comparison.examples[language] for language in comparison.others or comparison.languages)
+    seeds = min(comparison.seeds.values())
     what = "examples (paired over methods and languages)" + (" and seeds resampled" if seeds > 1 else " resampled")
     lines = [
         f"Brackets: 95 % intervals, {what}; p of the same ones, Holm-corrected over {len(comparison.difference)}.",
         f"Significant: {', '.join(clear) or 'none'}. Nulls (p above 0.05): {', '.join(nulls) or 'none'}.",
-        f"{fewest} rows a language can show differences of the mean of about {100 * width:.1f} points and "
-        f"more, in a single language of about {100 * comparison.single:.1f}; they cannot rank methods that are closer.",
+        f"{fewest} rows a language: intervals reach about {100 * width:.1f} points to each side, in a single language "
+        f"{100 * comparison.single:.1f} (not corrected); methods that are closer are not ranked by this.",
     ]
     if seeds == 1:
         lines.append("One seed: intervals and p say nothing of what another seed would give.")

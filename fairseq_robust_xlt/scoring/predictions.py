@@ -72,7 +72,7 @@ def _check_field(what: str, text: str) -> None:
 def read(path: str | os.PathLike[str], labels: Sequence[str]) -> list[Prediction]:
     """Read what `write` wrote; `labels` in class order.
 
-    Raises `UserError` with file and line for anything else.
+    Raises `UserError` with file and line for anything else, and for an example that is there twice.
     """
     path = Path(path)
     try:
@@ -85,7 +85,12 @@ def read(path: str | os.PathLike[str], labels: Sequence[str]) -> list[Prediction
     if tuple(header.split("\t")) != HEADER:
         raise UserError(f"{path}:1: the header is {header!r}, not the columns {', '.join(HEADER)}")
     classes = {label: index for index, label in enumerate(labels)}
-    return [_parse(row, classes, f"{path}:{number}") for number, row in enumerate(rows, start=2)]
+    found = [_parse(row, classes, f"{path}:{number}") for number, row in enumerate(rows, start=2)]
+    seen: dict[tuple[str, str, str], int] = {}
+    for number, p in enumerate(found, start=2):
+        if (line := seen.setdefault((p.subset, p.languages, p.id), number)) != number:
+            raise UserError(f"{path}:{number}: example {p.id} of {p.subset}, {p.languages} is in line {line} already")
+    return found
 
 
 def _parse(row: str, classes: dict[str, int], where: str) -> Prediction:
@@ -100,6 +105,8 @@ def _parse(row: str, classes: dict[str, int], where: str) -> Prediction:
         probabilities = tuple(float(number) for number in numbers.split(","))
     except ValueError as error:
         raise UserError(f"{where}: probabilities {numbers!r} are not numbers joined by commas") from error
+    if not all(map(math.isfinite, probabilities)):
+        raise UserError(f"{where}: probabilities {numbers} are not finite")
     if len(probabilities) != len(classes):
         raise UserError(f"{where}: {len(probabilities)} probabilities for {len(classes)} labels")
     return Prediction(subset, languages, identifier, classes.get(gold), classes[predicted], probabilities)

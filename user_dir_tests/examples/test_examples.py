@@ -134,12 +134,14 @@ def test_the_grid_chooses_on_source_language_dev(checkout, published, encoder_di
     assert "| mixup * " in readme
     assert len(re.findall("<!-- results: .* -->", readme)) == 1
 
-    finished(run(checkout, "sib200", **variables | {"METHODS": "standard mixup rs-rp@0.125", "RECORD": "beside"}))
+    finished(
+        run(checkout, "sib200", **variables | {"METHODS": "standard mixup rs-rp@0.125+dropout-0.3", "RECORD": "beside"})
+    )
     beside = json.loads((folder / "beside.json").read_text(encoding="utf-8"))
-    given = beside["methods"].pop("rs-rp@0.125")
+    given = beside["methods"].pop("rs-rp@0.125+dropout-0.3")
     assert (given["radius"], given["tuned"]) == (0.125, False)
     assert beside["methods"] == {name: found["methods"][name] for name in ("standard", "mixup")}
-    assert "| rs-rp 0.125 * " in (folder / "README.md").read_text(encoding="utf-8")
+    assert "| rs-rp+dropout-0.3 0.125 * " in (folder / "README.md").read_text(encoding="utf-8")
     assert (folder / "README.md").read_text(encoding="utf-8").startswith(readme)
 
 

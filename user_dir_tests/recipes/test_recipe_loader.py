@@ -182,6 +182,13 @@ def test_a_recipe_of_ones_own(tmp_path) -> None:
         ("r3f", {"consistency_weight": 0.0, "radius": 3.0}, ["--radius 3.0", "no effect with --method r3f"]),
         ("r3f", {"consistency_weight": 0.0, "consistency": "js"}, ["--consistency js", "no effect"]),
         ("r3f", {"consistency_weight": 0.0, "dropout_masks": "own"}, ["--dropout-masks own", "a second pass"]),
+        ("smart", {"consistency_weight": 0.0, "consistency": "kl"}, ["--consistency kl", "no effect"]),
+        (
+            "adv",
+            {"perturb_norm": "linf", "perturb_scope": "sequence"},
+            ["--perturb-scope sequence", "no effect", "in linf both scopes are one ball"],
+        ),
+        ("a" * 300, {}, ["cannot read", "too long"]),
         (
             "freelb",
             {"perturb_steps": 1, "perturb_step_size": 0.5},
@@ -235,6 +242,10 @@ def test_mistakes_in_flags(method, overrides, said) -> None:
         ("defaults: {perturbation: text, perturbed_embeddings: detached}", ["detached", "of the embeddings"]),
         ("defaults: {perturbation: text, attention_layer: 0}", ["--attention-layer 0", "1 or larger"]),
         ("defaults: {clean_weight: 0, bregman_weight: 1}", ["all 0"]),
+        ("defaults: {1: 2}", ["mine.yaml: `defaults`", "each with a name, not {1: 2}"]),
+        ("{defaults: {radius: 1}, choice: {1: 2}}", ["mine.yaml: `choice`", "each with a name"]),
+        ("{summary: 2020-13-45, defaults: {radius: 1}}", ["mine.yaml: not a readable YAML file"]),
+        (f"defaults: {{clean_weight: {10**400}}}", ["defaults.clean_weight", "must be of type float"]),
     ],
 )
 def test_mistakes_in_a_file(tmp_path, text, said) -> None:

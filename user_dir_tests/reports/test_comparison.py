@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from dataclasses import replace
 
@@ -170,7 +171,7 @@ def test_languages_with_other_examples(tmp_path):
     assert found.mean["b"] == pytest.approx((found.accuracy["b"]["de"] + found.accuracy["b"]["fr"]) / 2)
     assert found.difference["b"].estimate == pytest.approx(found.mean["b"] - found.mean["a"])
     assert found.text().splitlines()[4].split() == ["rows", "90", "90", "70"]
-    assert "can show differences" not in reports.compare({"a": [tmp_path / "a"]}, "test").text()
+    assert "rows a language" not in reports.compare({"a": [tmp_path / "a"]}, "test").text()
 
 
 def without(folder, rows, language: str, ids: set[str], rename=lambda i: i):
@@ -242,7 +243,7 @@ def test_what_a_single_language_can_show(tmp_path):
         a, b = ([p.gold == p.predicted for p in rows[name] if p.languages == language] for name in "ab")
         widths.append(1.96 * np.std(np.subtract(a, b, dtype=float)) / 80**0.5)
     assert found.single == pytest.approx(np.median(widths))
-    assert f"in a single language of about {100 * found.single:.1f}" in found.text()
+    assert f"in a single language {100 * found.single:.1f} (not corrected)" in found.text()
 
 
 def test_runs_of_one_name_are_seeds_of_one_method(tmp_path):
@@ -258,3 +259,65 @@ def test_runs_of_one_name_are_seeds_of_one_method(tmp_path):
         reports.compare({"one": [a, b, a]}, "test")
     with pytest.raises(UserError, match="no seeds of one method: radius is 0.03 in the first and 0.01 in the second"):
         reports.compare({"one": [a, c]}, "test")
+
+
+def test_numbers_of_rows_are_told_from_ids_where_some_have_no_label(tmp_path):
+    for name, right, seed in (("a", 0.5, 1), ("b", 0.7, 2)):
+        rows = scores(tmp_path / "whole", right, seed)
+        kept = [p for p in rows if p.languages != "ur" or int(p.id) < 60]
+        kept[0] = replace(kept[0], gold=None)
+        kept[100] = replace(kept[100], gold=None)
+        scoring.add(tmp_path / name, signature(name), kept, ["a", "b", "c"], source="en")
+        shutil.rmtree(tmp_path / "whole")
+    found = reports.compare({name: [tmp_path / name] for name in "ab"}, "test")
+    assert found.examples == {"en": 79, "sw": 79, "ur": 60}
+    assert not found.aligned
+    assert "60 rows a language" in found.text()
+    assert found.asdict()["others"] == ["sw", "ur"]
+
+
+def signature(checkpoint: str) -> dict:
+    return {"checkpoint_sha256": checkpoint, "benchmark": {"name": "made"}}
+
+
+def test_the_spread_of_seeds_is_in_the_interval_of_a_language(tmp_path):
+    for seed, right in enumerate((0.2, 0.5, 0.8)):
+        scores(tmp_path / f"a{seed}", right, seed, n=600)
+        scores(tmp_path / f"b{seed}", 0.5, seed + 3, n=600)
+    runs = {name: [tmp_path / f"{name}{seed}" for seed in range(3)] for name in "ab"}
+    assert reports.compare(runs, "test").single > 0.25
+    runs = {name: folders[:1] for name, folders in runs.items()}
+    assert reports.compare(runs, "test").single < 0.1
+
+
+def test_what_was_trained_on_another_language(tmp_path):
+    scores(tmp_path / "a", 0.5, 1)
+    scores(tmp_path / "b", 0.5, 2, source="sw")
+    with pytest.raises(UserError, match="b: was trained on sw and .*a on en"):
+        reports.compare({"one": [tmp_path / "a"], "other": [tmp_path / "b"]}, "test")
+
+
+def test_a_baseline_that_is_not_there(tmp_path):
+    scores(tmp_path / "a", 0.5, 1)
+    with pytest.raises(UserError, match="unknown baseline 'standrad'; did you mean standard"):
+        reports.compare({"standard": [tmp_path / "a"]}, "test", baseline="standrad")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda lines: lines[:1],
+            "predictions.tsv: 0 labelled examples in en of test, of which scores.json has scored 80",
+        ),
+        (lambda lines: lines[:-1], "predictions.tsv: 79 labelled examples in ur of test, of which"),
+        (lambda lines: [*lines, lines[-1]], "predictions.tsv:242: example 79 of test, ur is in line 241 already"),
+        (lambda lines: [*lines[:-1], lines[-1].replace("0.5", "nan")], "predictions.tsv:241: probabilities nan,"),
+    ],
+)
+def test_predictions_that_are_not_those_of_the_scores(tmp_path, change, message):
+    scores(tmp_path / "a", 0.5, 1)
+    file = tmp_path / "a/predictions.tsv"
+    file.write_text("\n".join(change(file.read_text("utf-8").splitlines())) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(message)):
+        reports.compare({"one": [tmp_path / "a"]}, "test")

@@ -25,7 +25,7 @@ predictions = st.builds(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
-@given(st.lists(predictions, max_size=5))
+@given(st.lists(predictions, max_size=5, unique_by=lambda p: (p.subset, p.languages, p.id)))
 def test_round_trip(tmp_path: Path, given_rows: list[Prediction]) -> None:
     path = tmp_path / "predictions.tsv"
     write(path, given_rows, LABELS)
