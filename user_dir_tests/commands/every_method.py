@@ -36,6 +36,7 @@ def main(out: Path, data: Path, encoder: Path, synonyms: str, teacher: str, meth
         flags += ["--teacher", teacher] if name == "xtune-stage2" else []
         flags += ["--attention-layer", "2"] if name == "ear" else []
         flags += ["--bregman-weight", "1"] if name == "smart" else []
+        flags += ["--perturb-steps", "2"] if method in ("adv", "smart") else []  # one after the other
         arguments = train_arguments(data, encoder, out / f"{method}{rank}", *flags, task="sib200")
         cfg = configuration(*arguments)
         host.check_launch(cfg)

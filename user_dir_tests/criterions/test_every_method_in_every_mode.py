@@ -56,6 +56,7 @@ def method_flags(method: str, synonyms: Path, teacher: Path) -> list[str]:
     flags += ["--teacher", str(teacher)] if method == "xtune-stage2" else []
     flags += ["--attention-layer", "2"] if method == "ear" else []
     flags += ["--bregman-weight", "1"] if method == "smart" else []
+    flags += ["--perturb-steps", "2"] if method in ("adv", "smart") else []  # one after the other
     return flags
 
 

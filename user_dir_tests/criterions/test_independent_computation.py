@@ -29,6 +29,16 @@ def test_randomized_smoothing(run) -> None:
     reference.check(training, reference.losses(delta).sum())
 
 
+def test_augmentation_by_synonyms(run, synonyms) -> None:
+    """The loss of the texts with the synonyms in them, which replace the clean ones."""
+    training = run("--method", "rs-da", "--synonyms", str(synonyms))
+    clean = run("--method", "standard").batch
+    assert training.batch["id"].equal(clean["id"])
+    assert not training.batch["net_input"]["src_tokens"].equal(clean["net_input"]["src_tokens"])
+    reference = Reference(training)
+    reference.check(training, reference.losses(reference.zero).sum())
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_projected_gradient_ascent(run, steps) -> None:
     training = run("--method", "adv", "--perturb-steps", str(steps), "--perturb-step-size", "0.7")

@@ -36,7 +36,8 @@ def without(batch: dict, row: int) -> dict:
     [
         ("adv",),
         ("adv", "--perturb-layer", "2"),
-        ("adv", "--perturb-steps", "1", "--perturb-start", "0"),
+        ("adv", "--perturb-steps", "2"),
+        ("adv", "--perturb-start", "0"),
         ("fgm",),
         ("fgm", "--perturb-steps", "2"),
         ("rs-rp",),

@@ -52,7 +52,8 @@ def differing(one: dict, other: dict) -> list[str]:
         ("rs-rp", "--perturb-norm", "linf", "--perturb-draw", "sphere"),
         ("rs-rp", "--perturb-scope", "sequence", "--perturb-draw", "uniform"),
         ("adv",),
-        ("adv", "--perturb-norm", "linf", "--perturb-steps", "1"),
+        ("adv", "--perturb-norm", "linf", "--perturb-steps", "3"),
+        ("adv", "--perturb-steps", "2"),
         ("adv", "--perturb-scope", "sequence", "--radius-unit", "absolute"),
         ("adv", "--encoder-layerdrop", "0.4"),
         ("rs-rp", "--perturb-layer", "1"),
@@ -90,8 +91,9 @@ def test_any_other_radius_is_another_training(trained) -> None:
 def test_several_passes_of_radius_zero_have_the_gradient_of_the_standard_method(
     method, sib_folder, encoder_dir, tmp_path
 ) -> None:
-    """Parts of one loss, or that and a divergence of 0, with the same dropout masks in every pass."""
-    gradients = []
+    """Parts of one loss, or that and a divergence of 0, with the same dropout masks in every pass; and the state of the
+    random number generator afterwards."""
+    gradients, states = [], []
     head = ("--spectral-norm-classification-head",) if method == "r4f" else ()
     for name, flags in (("standard", head), (method, ("--radius", "0"))):
         run = Training(
@@ -104,7 +106,9 @@ def test_several_passes_of_radius_zero_have_the_gradient_of_the_standard_method(
         loss, _, _ = run.criterion(run.model, batch)
         loss.backward()
         gradients.append((loss.detach(), {name: p.grad for name, p in run.model.named_parameters()}))
+        states.append(torch.get_rng_state())
     (loss, standard), (loss_robust, robust) = gradients
+    assert torch.equal(*states)
     torch.testing.assert_close(loss, loss_robust)
     assert standard.keys() == robust.keys()
     for name, gradient in standard.items():
@@ -133,14 +137,16 @@ def test_two_equal_views_have_the_gradient_of_the_standard_method(method, times)
     model, batch = alone.model("xlmr_nano", 50, **no_dropout), alone.batch(6, 9, 50)
     teacher = copy.deepcopy(model) if method == "xtune-stage2" else None
     batch["noised_input"] = batch["net_input"]
-    found = []
+    found, states = [], []
     for name, flags in (("standard", {}), (method, {"attention_layer": 2} if method == "ear" else {})):
         model.zero_grad()
         torch.manual_seed(3)
         loss, _, _ = alone.criterion(name, teacher if name == method else None, **flags)(model, batch)
         loss.backward()
         found.append((loss.detach(), [p.grad for p in model.parameters()]))
+        states.append(torch.get_rng_state())
     (loss, standard), (both, gradients) = found
+    assert torch.equal(*states)
     torch.testing.assert_close(both, times * loss)
     for gradient, wanted in zip(gradients, standard, strict=True):
         torch.testing.assert_close(gradient, times * wanted, rtol=1e-4, atol=1e-6)
