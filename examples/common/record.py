@@ -65,8 +65,8 @@ def results(grid_file: str, command: str, subset: str, runs: dict[str, list[str]
 
 def thirds(subset: str, runs: dict[str, list[str]], first: str) -> dict[str, Any]:
     """The difference to the baseline `first` in the third of the languages in which the other standards are weakest,
-    and in the third in which they are best: by the baseline itself, the former would be low by chance and gain by it; so
-    would be the others themselves, which get none.
+    and in the third in which they are best: by the baseline itself, the former would be low by chance and gain by it.
+    So would those that rank, which therefore have no such difference.
     """
     if not (others := [name for name in runs if is_standard(name) and name != first]):
         return {}
